@@ -1,0 +1,180 @@
+"""The HTTP interface, as docs/annotation-api.md describes it: routes in, replies out; the store does the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from annotation_server import errors
+from annotation_server.bodies import read_body
+from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
+from annotation_server.errors import ApiError, error_response, json_response
+from annotation_server.keys import InvalidKey, parse_key
+from annotation_server.pages import NO_DASHBOARD, Pages
+from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
+from annotation_server.security import PAGE_POLICY, Guard
+from annotation_server.store import Edit, Outcome, Store, StoreError
+
+TEXT_BYTES = 16 * 1024  # in UTF-8
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class NewEntry(msgspec.Struct):
+    """What the original's page posts; whatever else it sends is passed over, as the original did."""
+
+    featureKey: str  # noqa: N815 (the original's name)
+    text: str
+    starred: bool
+    skipped: bool | UnsetType = UNSET
+
+
+class Changes(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of an entry that a PATCH changes; those not sent stay."""
+
+    text: str | UnsetType = UNSET
+    starred: bool | UnsetType = UNSET
+    skipped: bool | UnsetType = UNSET
+
+
+class Api:
+    """The handlers of all routes."""
+
+    def __init__(self, store: Store, pages: Pages) -> None:
+        self._store, self._pages = store, pages
+
+    async def page(self, _: Request) -> Response:
+        """GET /"""
+        html = await run_in_threadpool(self._pages.dashboard)
+        headers = {"Cache-Control": "no-cache", **PAGE_POLICY}
+        return HTMLResponse(NO_DASHBOARD if html is None else html, headers=headers)
+
+    async def health(self, _: Request) -> Response:
+        """GET /api/health"""
+        document = await run_in_threadpool(self._store.read)
+        return json_response({"status": "ok", "entries": len(document.entries)})
+
+    async def list_entries(self, _: Request) -> Response:
+        """GET /api/interpretations: the file's content."""
+        document = await run_in_threadpool(self._store.read)
+        return Response(serialise(document), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+    async def post_entry(self, request: Request) -> Response:
+        """POST /api/interpretations: the original's way to save, whatever the entry was before."""
+        body = await read_body(request, NewEntry)
+        changes = {name: value for name, value in _fields(body).items() if name != "featureKey"}
+        outcome = await self._edit(body.featureKey, changes, UNCONDITIONAL)
+        content = {"success": True, "interpretation": _content(outcome.entry)}
+        return json_response(content, headers={"ETag": etag(outcome.entry)})
+
+    async def get_entry(self, request: Request) -> Response:
+        """GET /api/interpretations/{key}"""
+        key = _checked_key(request.path_params["key"])
+        document = await run_in_threadpool(self._store.read)
+        entry = document.entries.get(key)
+        return json_response(_named(key, entry), headers={"ETag": etag(entry)})
+
+    async def patch_entry(self, request: Request) -> Response:
+        """PATCH /api/interpretations/{key}: 428 for a text without a precondition, 412 if it does not hold."""
+        key = _checked_key(request.path_params["key"])
+        changes = _fields(await read_body(request, Changes))
+        if not changes:
+            raise ApiError(422, "invalid_body", "nothing to change: send text, starred or skipped")
+        precondition = _precondition(request)
+        if "text" in changes and precondition == UNCONDITIONAL:
+            raise ApiError(428, "precondition_required", "send If-Match with the entry's ETag, as GET gives it")
+        outcome = await self._edit(key, changes, precondition)
+        headers = {"ETag": etag(outcome.entry)}
+        if outcome.saved:
+            return json_response(_named(key, outcome.entry), headers=headers)
+        stale = ApiError(412, "stale", "the note was changed meanwhile; this is how it stands now", headers)
+        return error_response(stale, _named(key, outcome.entry))
+
+    async def rollout_context(self, request: Request) -> Response:
+        """GET /api/rollout_context/{rollout_idx}"""
+        context = await run_in_threadpool(self._pages.rollout_context, request.path_params["rollout_idx"])
+        if context is None:
+            raise ApiError(404, "no_such_rollout", "no text of this example lies beside the dashboard")
+        return json_response(context)
+
+    async def _edit(self, key: str, changes: dict[str, str | bool], precondition: Precondition) -> Outcome:
+        text = changes.get("text")
+        if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
+            raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
+        saving = self._store.submit(Edit(_checked_key(key), changes, precondition))
+        return await asyncio.shield(asyncio.wrap_future(saving))  # a client that hangs up does not stop its own save
+
+
+def create_app(store: Store, dashboard: Path) -> ASGIApp:
+    """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet."""
+    api = Api(store, Pages(dashboard))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        await run_in_threadpool(store.close)
+
+    routes = [
+        _route("/", GET=api.page),
+        _route("/api/health", GET=api.health),
+        _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
+        _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
+        _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
+    ]
+    handlers = {
+        ApiError: errors.on_api_error,
+        HTTPException: errors.on_http_exception,
+        DocumentError: errors.on_unavailable,
+        StoreError: errors.on_unavailable,
+        OSError: errors.on_unavailable,
+        Exception: errors.on_bug,
+    }
+    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
+
+
+def _route(path: str, **handlers: Handler) -> Route:
+    """One route for all methods of a path, so that a 405 names them all in `Allow`."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, endpoint, methods=list(handlers))
+
+
+def _fields(body: msgspec.Struct) -> dict[str, str | bool]:
+    return cast("dict[str, str | bool]", msgspec.to_builtins(body))  # leaves out what is UNSET
+
+
+def _content(entry: Entry | None) -> object:
+    return (entry or EMPTY_ENTRY).fields
+
+
+def _named(key: str, entry: Entry | None) -> dict[str, object]:
+    return {"featureKey": key, "interpretation": _content(entry)}
+
+
+def _checked_key(text: str) -> str:
+    try:
+        return str(parse_key(text))
+    except InvalidKey as error:
+        raise ApiError(422, "invalid_key", str(error)) from None
+
+
+def _precondition(request: Request) -> Precondition:
+    try:
+        return parse_precondition(request.headers.get("if-match"), request.headers.get("if-none-match"))
+    except InvalidPrecondition as error:
+        raise ApiError(400, "invalid_precondition", str(error)) from None

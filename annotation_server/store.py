@@ -1,0 +1,233 @@
+"""The one writer of the notes file: edits wait in a queue, and all that wait are saved in one commit.
+
+An edit is acknowledged (its future resolves) after the new file's fsync, its rename and the directory's fsync. The file
+is the truth: when somebody else changed it, it is read again before the next edit is judged, and its entries win; texts
+that it no longer holds go to the history. An edit of the file in the few microseconds between the last look at it and
+the rename is the one thing that goes unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import stat
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from annotation_server import durable, history
+from annotation_server.document import EMPTY_ENTRY, Document, DocumentError, Entry, parse_document, serialise
+from annotation_server.preconditions import UNCONDITIONAL, Precondition
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 20  # commits begun anew because the file changed meanwhile
+
+
+class StoreError(Exception):
+    """The notes file cannot be served: another server has it, it is not a file of notes, its place is not there."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of some fields of one entry, made only if the precondition holds."""
+
+    key: str
+    changes: Mapping[str, str | bool]
+    precondition: Precondition = UNCONDITIONAL
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The entry after the edit (None: not there), and whether the edit is in it or was refused as stale."""
+
+    entry: Entry | None
+    saved: bool
+
+
+@dataclass(frozen=True)
+class _State:
+    document: Document
+    signature: tuple[int, ...] | None  # of the file that `document` was read from or written to
+    durable: bool  # whether that file is known to be on the disk, and not only in the system's memory
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    edit: Edit
+    outcome: Future[Outcome]
+
+
+class Store:
+    """Owner of one notes file until `close`. Raises `StoreError` where it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))  # a symlink stays: its target is replaced
+        self._lock_descriptor = _own(self.path)
+        try:
+            durable.temporary_path(self.path).unlink(missing_ok=True)
+            self._state = _load(self.path)
+        except BaseException:
+            os.close(self._lock_descriptor)
+            raise
+        self._busy = threading.Lock()
+        self._closed = False
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._run, name="annotation-writer", daemon=True)
+        self._writer.start()
+
+    def read(self) -> Document:
+        """The file's content now, edits by others included. Raises `DocumentError` or `OSError`."""
+        if durable.signature(self.path) != self._state.signature:
+            with self._busy:
+                self._follow_file()
+        return self._state.document
+
+    def submit(self, edit: Edit) -> Future[Outcome]:
+        """Queues an edit. The future resolves once it is durable or refused as stale, and raises if it failed."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        waiting = _Waiting(edit, Future())
+        self._queue.put(waiting)
+        return waiting.outcome
+
+    def close(self) -> None:
+        """Saves what waits and gives the file up."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._writer.join()
+        os.close(self._lock_descriptor)
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            batch, going_on = self._next_batch()
+            if batch:
+                self._settle(batch)
+
+    def _next_batch(self) -> tuple[list[_Waiting], bool]:
+        """Everything that waits, at least one, and whether more may come."""
+        batch: list[_Waiting] = []
+        waiting = self._queue.get()
+        while waiting is not None:
+            batch.append(waiting)
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _settle(self, batch: list[_Waiting]) -> None:
+        try:
+            with self._busy:
+                outcomes = self._commit([waiting.edit for waiting in batch])
+        except Exception as error:  # whatever went wrong, nobody may be left waiting or told that it was saved
+            _LOG.error("%s not saved: %s", self.path.name, error)
+            for waiting in batch:
+                waiting.outcome.set_exception(error)
+            return
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.outcome.set_result(outcome)
+
+    def _commit(self, edits: list[Edit]) -> list[Outcome]:
+        for _ in range(_ATTEMPTS):
+            self._follow_file()
+            now = _now()
+            document, outcomes, replaced = _apply(self._state.document, edits, now)
+            unsaved = document is not self._state.document or not self._state.durable
+            needed = unsaved and any(outcome.saved for outcome in outcomes)
+            if not needed or self._save(document, replaced):
+                return outcomes
+        raise OSError(f"{self.path.name} keeps changing on the disk")
+
+    def _save(self, document: Document, replaced: bytes) -> bool:
+        """Makes `document` the file's content, durably; False if somebody else changed the file meanwhile."""
+        before = self._state
+        self._state = replace(before, durable=False)
+        self._remember(replaced)
+        with durable.staged(self.path, serialise(document)) as temporary:
+            written = durable.signature(temporary)
+            if durable.signature(self.path) != before.signature:
+                return False
+            durable.publish(temporary, self.path)
+        self._state = _State(document, written, durable=True)
+        return True
+
+    def _follow_file(self) -> None:
+        """Takes over what somebody else wrote. A file that was deleted says nothing: the next save writes it anew."""
+        if durable.signature(self.path) == self._state.signature:
+            return
+        found = durable.read(self.path)
+        if found is None:
+            self._state = replace(self._state, signature=None, durable=False)
+            return
+        data, seen = found
+        document = parse_document(data, self.path.name)
+        self._remember(history.lines_lost(self._state.document, document, _now()))
+        self._state = _State(document, seen, durable=False)
+
+    def _remember(self, lines: bytes) -> None:
+        if lines:
+            durable.append(history.history_path(self.path), lines, like=self.path)
+
+
+def _apply(document: Document, edits: list[Edit], now: str) -> tuple[Document, list[Outcome], bytes]:
+    """The document after the edits (itself if none changed it), an outcome for each, and the history's new lines."""
+    changed: dict[str, Entry] = {}
+    outcomes: list[Outcome] = []
+    replaced: list[bytes] = []
+    for edit in edits:
+        old = changed.get(edit.key) or document.entries.get(edit.key)
+        outcome = _outcome(old, edit, now)
+        outcomes.append(outcome)
+        if outcome.entry is None or outcome.entry is old:
+            continue
+        changed[edit.key] = outcome.entry
+        if old is not None and history.loses_text(old, outcome.entry):
+            replaced.append(history.line(edit.key, old, now, "request"))
+    return document.with_entries(changed) if changed else document, outcomes, b"".join(replaced)
+
+
+def _outcome(old: Entry | None, edit: Edit, now: str) -> Outcome:
+    # Before the precondition: a client that repeats a save because its reply was lost must not hear that it is stale.
+    if old is not None and old.has(edit.changes):
+        return Outcome(old, saved=True)
+    if not edit.precondition.holds(old):
+        return Outcome(old, saved=False)
+    return Outcome((old or EMPTY_ENTRY).changed(edit.changes, now), saved=True)
+
+
+def _own(path: Path) -> int:
+    """The lock on the notes file. Raises `StoreError` where there can be none."""
+    if not path.parent.is_dir():
+        raise StoreError(f"{path.parent}: no such directory")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise StoreError(f"{path}: not a regular file")
+    try:
+        return durable.lock(path.with_name(f".{path.name}.lock"))
+    except durable.FileInUse:
+        raise StoreError(f"{path}: another annotation server is running on this file") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be locked: {error.strerror}") from None
+
+
+def _load(path: Path) -> _State:
+    try:
+        found = durable.read(path)
+        if found is None:
+            return _State(Document(), None, durable=False)
+        data, seen = found
+        return _State(parse_document(data, str(path)), seen, durable=False)
+    except DocumentError as error:
+        raise StoreError(f"{error}\nThe file is left as it is; mend it or name another one.") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""loradash: what a LoRA adapter reacts to, as a Dagster asset graph and a standalone dashboard."""

@@ -1,0 +1,44 @@
+"""What people wrote about the features, as a table."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
+from loradash_assets.assets.sources import observed_interpretations, settings_key
+from loradash_assets.code_version import code_version
+from loradash_assets.store import Entry, Facts
+
+MODULE = "loradash_assets.compute.interpretations"
+
+
+@dg.asset(
+    group_name="annotations",
+    kinds={"parquet"},
+    deps=["interpretations_file", settings_key("annotations")],
+    io_manager_key=STORE_IO,
+    code_version=code_version(MODULE),
+    metadata=IN_STORE,
+)
+def interpretations(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], features: Entry
+) -> dg.MaterializeResult[Entry]:
+    """Every note, its key taken apart; notes on features that the adapter does not have are kept and marked."""
+    file = project.settings.resolve(project.settings.annotations.interpretations_file)
+
+    def build(directory: Path) -> Facts:
+        from loradash_assets.compute.interpretations import interpretations_table
+
+        table = interpretations_table(file, pq.read_table(features.path / "features.parquet"))
+        pq.write_table(table, directory / "interpretations.parquet")
+        return {"notes": table.num_rows}
+
+    def describe(entry: Entry) -> Metadata:
+        table = pq.read_table(entry.path / "interpretations.parquet")
+        unknown = table.filter(pc.invert(table["known"]))["key"].to_pylist()
+        return {**table_metadata(table), "starred": pc.sum(table["starred"]).as_py() or 0, "unknown_keys": unknown}
+
+    inputs = (observed_interpretations(project.settings), features.digest)
+    return result(context, project, "interpretations", inputs, build, describe, module=MODULE)

@@ -1,0 +1,133 @@
+"""What every asset needs: the project's settings and store, and one way to build, describe and hand on a result.
+
+A result is an entry of the content-addressed store. Between assets travels only its name, in a small reference file
+per asset; that is also how a single asset, materialised alone in the UI, finds its latest inputs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from loradash_assets.code_version import code_version
+from loradash_assets.compute.errors import InputError
+from loradash_assets.settings import Settings
+from loradash_assets.store import Entry, Facts, Store, fingerprint, is_intact, write_atomically
+
+STORE_IO = "store_io"
+IN_STORE = {"dagster/io_manager_key": STORE_IO}
+PREVIEW_ROWS = 5
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's settings and the store that they name."""
+
+    settings: Settings
+
+    @property
+    def store(self) -> Store:
+        """The content-addressed store."""
+        return Store(self.settings.resolve(self.settings.store.path) / "store")
+
+
+class StoreIOManager(dg.IOManager):
+    """Hands store entries from asset to asset by reference."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    def _reference(self, key: dg.AssetKey) -> Path:
+        return self._project.store.root / "references" / f"{'/'.join(key.path)}.json"
+
+    def handle_output(self, context: dg.OutputContext, obj: Entry) -> None:
+        """Note which entry the asset's latest materialisation is."""
+        place = obj.path.relative_to(self._project.store.root)
+        write_atomically(self._reference(context.asset_key), json.dumps({"entry": str(place)}).encode())
+
+    def load_input(self, context: dg.InputContext) -> Entry:
+        """Return the upstream asset's latest entry; fail clearly if there is none or it is damaged."""
+        asset = "/".join(context.asset_key.path)
+        reference = self._reference(context.asset_key)
+        if not reference.exists():
+            raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
+        entry = Entry(self._project.store.root / json.loads(reference.read_text())["entry"])
+        if not is_intact(entry):
+            raise dg.Failure(f"what '{asset}' stored is damaged or gone: materialise it again", allow_retries=False)
+        return entry
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn an error that the user can act on into a Dagster failure that shows its message and is not retried."""
+    try:
+        yield
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def result(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    stage: str,
+    inputs: tuple[object, ...],
+    builder: Callable[[Path], Facts],
+    describe: Callable[[Entry], Metadata],
+    *,
+    module: str,
+    resumable: bool = False,
+    asset_key: dg.AssetKey | None = None,
+) -> dg.MaterializeResult[Entry]:
+    """Build the entry of `stage` made from `inputs` unless the store has it, and describe it.
+
+    `module` holds the code that makes it: its version is part of the fingerprint. The data version is the digest
+    of the content, so equal content stops a recomputation from spreading.
+    """
+    started = time.monotonic()
+    with user_errors():
+        entry, hit = project.store.build(stage, fingerprint(code_version(module), *inputs), builder, resumable=resumable)
+    seconds = time.monotonic() - started
+    name = "/".join(asset_key.path) if asset_key else stage
+    context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")
+    metadata = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **describe(entry)}
+    return dg.MaterializeResult(
+        value=entry, asset_key=asset_key, data_version=dg.DataVersion(entry.digest), metadata=metadata
+    )
+
+
+def table_metadata(table: pa.Table, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Return row count, column schema and a preview of the first rows (of `columns` only, if given)."""
+    schema = dg.TableSchema([dg.TableColumn(f.name, str(f.type), _description(f)) for f in table.schema])
+    shown = table.slice(0, PREVIEW_ROWS).select(list(columns or table.column_names)).to_pylist()
+    return {
+        "dagster/row_count": table.num_rows,
+        "dagster/column_schema": schema,
+        "preview": dg.MetadataValue.md(_markdown(shown)),
+    }
+
+
+def _description(field: pa.Field) -> str | None:
+    return (field.metadata or {}).get(b"description", b"").decode() or None
+
+
+def _markdown(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "no rows"
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """Return the value on one line, short, with nothing in it that Markdown or HTML would act on."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    short = text if len(text) <= 80 else f"{text[:79]}…"
+    return "".join(f"&#{ord(character)};" if character in "|<>&`[]()*_\\\n\r#!~" else character for character in short)

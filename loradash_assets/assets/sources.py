@@ -1,0 +1,66 @@
+"""Observable sources: what the user brings and each section of the settings, as data versions Dagster can compare."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from loradash_assets.assets.project import Project, user_errors
+from loradash_assets.settings import Settings
+from loradash_assets.sources import LocalSource, adapter_directory, base_model_source, dataset_source
+from loradash_assets.store import file_digest, fingerprint
+
+GROUP = "sources"
+SECTIONS = ("model", "adapter", "dataset", "recording", "tables", "dashboard", "annotations")
+
+
+def settings_key(section: str) -> dg.AssetKey:
+    """Return the key of a settings section's observable."""
+    return dg.AssetKey(["settings", section])
+
+
+def observed_interpretations(settings: Settings) -> str:
+    """Return a hash of the interpretations file, or a fixed value if there is none yet."""
+    file = settings.resolve(settings.annotations.interpretations_file)
+    return file_digest(file) if file.is_file() else fingerprint("none")
+
+
+SOURCES: dict[str, tuple[str, Callable[[Settings], str]]] = {
+    "base_model_source": (
+        "The base model's files or hub commit.",
+        lambda settings: base_model_source(settings).fingerprint,
+    ),
+    "adapter_source": (
+        "The adapter's files.",
+        lambda settings: LocalSource(adapter_directory(settings)).fingerprint,
+    ),
+    "dataset_source": ("The dataset's file or hub commit.", lambda settings: dataset_source(settings).fingerprint),
+    "interpretations_file": ("What people wrote about the features.", observed_interpretations),
+}
+
+
+def source_assets() -> list[dg.SourceAsset]:
+    """Return one observable per source and per section of the settings that changes a result."""
+    sources = [_source(name, description, observe) for name, (description, observe) in SOURCES.items()]
+    return [*sources, *map(_section, SECTIONS)]
+
+
+def _source(name: str, description: str, observe: Callable[[Settings], str]) -> dg.SourceAsset:
+    @dg.observable_source_asset(key=name, group_name=GROUP, description=description, tags={"dagster/kind/file": ""})
+    def observed(project: dg.ResourceParam[Project]) -> dg.DataVersion:
+        with user_errors():
+            return dg.DataVersion(observe(project.settings))
+
+    return observed
+
+
+def _section(name: str) -> dg.SourceAsset:
+    @dg.observable_source_asset(
+        key=settings_key(name),
+        group_name=GROUP,
+        description=f"Section '{name}' of loradash.yaml.",
+        tags={"dagster/kind/yaml": ""},
+    )
+    def observed(project: dg.ResourceParam[Project]) -> dg.DataVersion:
+        return dg.DataVersion(getattr(project.settings, name).fingerprint())
+
+    return observed

@@ -1,0 +1,256 @@
+"""The command line: `loradash build | generate | render | annotate | ui | init`.
+
+The project is the working directory; `loradash.yaml` there holds the settings, and options override it for one run.
+`build` and `generate` run the Dagster asset graph in this process, so lineage and history are recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import reduce
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from loradash_assets.compute.errors import InputError
+from loradash_assets.settings import (
+    SETTINGS_FILE,
+    Settings,
+    SettingsError,
+    choices,
+    commented_yaml,
+    field_info,
+    load_settings,
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DAGSTER_SETTINGS = "dagster.yaml"
+BUILD_EXAMPLES = 50
+
+# Command-line name -> section and field of the settings; these are the original's options, then ours.
+OPTIONS = {
+    "base-model": ("model", "base_model"),
+    "lora-path": ("adapter", "path"),
+    "rank": ("adapter", "rank"),
+    "num-examples": ("dataset", "num_examples"),
+    "top-k": ("tables", "top_k"),
+    "context-window": ("tables", "context_window"),
+    "histogram-bins": ("tables", "histogram_bins"),
+    "dataset": ("dataset", "path"),
+    "prompt-format": ("dataset", "prompt_format"),
+    "text-column": ("dataset", "text_column"),
+    "basis": ("tables", "basis"),
+    "distinct-contexts": ("tables", "distinct_contexts"),
+    "output-dir": ("dashboard", "output_dir"),
+}
+WHOLE_NUMBERS = {"rank", "num-examples", "top-k", "context-window", "histogram-bins"}
+
+
+def _setting_option(name: str) -> Callable[[Command], Command]:
+    section, field = OPTIONS[name]
+    info = field_info(section, field)
+    shown = "" if info.default is None else f" [default: {info.default}]"
+    text = f"{info.description} ({section}.{field}){shown}"
+    if name == "distinct-contexts":
+        return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    kind = click.Choice(choices(section, field)) if choices(section, field) and name not in WHOLE_NUMBERS else None
+    number = click.INT if name in WHOLE_NUMBERS else click.STRING
+    return click.option(f"--{name}", type=kind or number, default=None, help=text)
+
+
+def _setting_options(command: Command) -> Command:
+    return reduce(lambda decorated, name: _setting_option(name)(decorated), reversed(OPTIONS), command)
+
+
+def _settings(options: Mapping[str, Any] | None = None, examples: int | None = None) -> Settings:
+    """Load the project's settings; `examples` is the command's own default number of rows."""
+    overrides: dict[str, dict[str, Any]] = {}
+    for name, value in (options or {}).items():
+        section, field = OPTIONS[name.replace("_", "-")]
+        if value is not None:
+            overrides.setdefault(section, {})[field] = value
+    settings = load_settings(Path.cwd(), overrides)
+    if examples is None or "num_examples" in settings.dataset.model_fields_set:
+        return settings
+    return settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"num_examples": examples})})
+
+
+class _Group(click.Group):
+    """Shows what a user can act on as one clear message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, InputError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(version("loradash"), prog_name="loradash")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Show what a LoRA adapter reacts to.
+
+    loradash runs a dataset through a base model with its adapter, records every adapter direction on every token, and
+    makes a dashboard of the tokens that excite each direction most, for you to read and annotate.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        click.echo(f"\nNext: {_next_step(Path.cwd())}")
+
+
+def _next_step(project: Path) -> str:
+    if not (project / SETTINGS_FILE).exists():
+        return (
+            f"'loradash init' writes {SETTINGS_FILE}, where you name base model, adapter and dataset; or do it at once:\n"
+            "  loradash build --base-model MODEL --lora-path ADAPTER --dataset DATASET"
+        )
+    dashboard = _dashboard(load_settings(project))
+    if not dashboard.exists():
+        return f"'loradash build' makes the dashboard that {SETTINGS_FILE} here describes."
+    return f"open {dashboard}, or write notes on it with 'loradash annotate'."
+
+
+def _dashboard(settings: Settings) -> Path:
+    from loradash_assets.site.outputs import DASHBOARD_FILE
+
+    return settings.output_dir / DASHBOARD_FILE
+
+
+@main.command()
+def init() -> None:
+    """Write loradash.yaml here: every setting at its default, with a comment."""
+    file = Path.cwd() / SETTINGS_FILE
+    if file.exists():
+        raise click.ClickException(f"{file} is there already")
+    file.write_text(commented_yaml(Settings()), encoding="utf-8")
+    click.echo(f"Wrote {file}. Name your adapter, base model and dataset in it, then run 'loradash build'.")
+
+
+@main.command()
+@_setting_options
+@click.option("--no-copy", is_flag=True, help="write the data file only, and leave the dashboard as it is")
+def build(no_copy: bool, **options: Any) -> None:
+    """Bring everything up to date: record, make the tables, the dashboard, the data file and the report.
+
+    What has not changed comes from the store. --num-examples is 50 where neither the option nor loradash.yaml says.
+    """
+    settings = _settings(options, BUILD_EXAMPLES)
+    _run(settings, ["activations_data"] if no_copy else None)
+    _say_where(settings, no_copy=no_copy)
+
+
+@main.command()
+@_setting_options
+@click.option("--no-copy", is_flag=True, help="write the data file only, and leave the dashboard as it is")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="also write the data file here")
+def generate(no_copy: bool, output: Path | None, **options: Any) -> None:
+    """Record the activations and write activations_data.json."""
+    from loradash_assets.site.outputs import DATA_FILE
+
+    settings = _settings(options)
+    _run(settings, ["activations_data"] if no_copy else ["activations_data", "dashboard"])
+    _copy(settings.output_dir / DATA_FILE, output)
+    _say_where(settings, no_copy=no_copy)
+    click.echo(f"Data file: {output or settings.output_dir / DATA_FILE}")
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="an activations_data.json [default: the project's own results]",
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="the HTML file to write")
+def render(data: Path | None, output: Path | None) -> None:
+    """Draw the dashboard, without running the model: from the last build, or from a data file."""
+    settings = _settings()
+    if data is not None:
+        target = output or Path(_dashboard(settings).name)
+        _render_file(settings, data, target)
+    else:
+        from loradash_assets.run import RunError
+
+        try:
+            _run(settings, ["interpretations", "dashboard"], upstream=False)
+        except RunError as error:
+            raise click.ClickException(f"{error}\n('loradash build' makes what is missing)") from error
+        _copy(_dashboard(settings), output)
+        target = output or _dashboard(settings)
+    click.echo(f"Dashboard: {target.resolve()}")
+
+
+def _render_file(settings: Settings, data: Path, target: Path) -> None:
+    from annotation_server.document import DocumentError, read_interpretations
+    from loradash_assets.site.build import render_dashboard
+    from loradash_assets.site.from_export import ExportError, page_from_export
+    from loradash_assets.site.page import Note
+    from loradash_assets.store import write_atomically
+
+    try:
+        document = read_interpretations(settings.resolve(settings.annotations.interpretations_file))
+        page = page_from_export(data.read_bytes(), data.name, settings.dashboard.title)
+    except (ExportError, DocumentError) as error:
+        raise click.ClickException(str(error)) from error
+    notes = {key: Note(entry.text, entry.starred, entry.last_modified) for key, entry in document.entries.items()}
+    write_atomically(target, render_dashboard(page, notes).encode())
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help=field_info("annotations", "port").description)
+@click.option("--interpretations-file", help=field_info("annotations", "interpretations_file").description)
+@click.option("--host", default="127.0.0.1", show_default=True, help="a loopback address")
+def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
+    """Serve the dashboard on this machine and save what you write on it."""
+    from annotation_server.server import CannotServe, serve
+
+    settings = _settings()
+    file = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
+    try:
+        serve(file, _dashboard(settings), host, settings.annotations.port if port is None else port)
+    except CannotServe as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="port of the Dagster UI")
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+def ui(port: int, host: str) -> None:
+    """Open the Dagster UI on this project: the asset graph, its history, and the schedule.
+
+    The history is in .dagster/ and survives a restart.
+    """
+    from loradash_assets.run import history_home
+
+    arguments = ["dev", "-m", "loradash_assets.definitions", "--host", host, "--port", str(port)]
+    environment = {**os.environ, "DAGSTER_HOME": str(history_home(Path.cwd()))}
+    with subprocess.Popen([sys.executable, "-m", "dagster", *arguments], env=environment) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # Dagster got it too, and stops by itself
+            status = process.wait()
+    sys.exit(status)
+
+
+def _run(settings: Settings, targets: list[str] | None, *, upstream: bool = True) -> None:
+    from loradash_assets.run import run
+
+    click.echo(run(settings, targets, upstream=upstream))
+
+
+def _copy(source: Path, target: Path | None) -> None:
+    if target is not None and target.resolve() != source:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _say_where(settings: Settings, *, no_copy: bool) -> None:
+    if not no_copy:
+        click.echo(f"Dashboard: {_dashboard(settings)}")
+        click.echo("Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.")

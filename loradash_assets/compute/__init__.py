@@ -1,0 +1,1 @@
+"""The numerics: pure functions and small classes that know nothing of Dagster."""

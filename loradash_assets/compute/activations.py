@@ -1,0 +1,119 @@
+"""From prompts, catalogue and model files to recorded activations: the one stage that runs the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from loradash_assets.compute.batching import plan_batches, plan_chunks
+from loradash_assets.compute.catalogue import read_modules
+from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
+from loradash_assets.compute.recording import RecordingPlan, record
+from loradash_assets.compute.tokens import TokenIndex
+
+if TYPE_CHECKING:
+    from loradash_assets.compute.features import AdaptedModule
+
+LIBRARIES = ("torch", "transformers", "peft")
+SECONDS_BETWEEN_LOG_LINES = 10
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where everything is that a recording needs, and its settings."""
+
+    prompts: Path
+    catalogue: Path
+    model: Path
+    adapter: Path
+    dtype: str
+    device: str
+    trust_remote_code: bool
+    batch_tokens: int
+    chunk_tokens: int
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that the numbers come from."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def record_activations(recording: Recording, target: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """Record every feature on every token into chunk files in `target`; return what people want to know of it.
+
+    Chunks that are in `target` already are kept. Raises ModelError or AdapterError naming what cannot be used.
+    """
+    modules = read_modules(recording.catalogue)
+    config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
+    alone = has_length_dependent_positions(config)
+    plan = _plan(recording, modules, alone=alone)
+    model = _load(recording, modules)
+    shared = not alone and model.is_prefix_determined(plan.token_ids)
+    if not shared:
+        log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
+    started = time.monotonic()
+    with tqdm(total=int(plan.offsets[-1]), unit="token", desc="recording", smoothing=0.1) as bar:
+        recorded = record(plan, lambda ids: model.activations(ids).cpu().numpy(), target, _progress(bar, log))
+    seconds = time.monotonic() - started
+    return {
+        "tokens": int(plan.offsets[-1]),
+        "examples": len(plan.token_ids),
+        "features": sum(module.rank for module in modules),
+        "chunks": len(plan.chunks),
+        "prefix_determined": shared,
+        "write_norms": model.write_norms(),
+        "libraries": library_versions(),
+        "device": str(model.device),
+        "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "_tokens_per_second": recorded / seconds if recorded else 0.0,
+    }
+
+
+def _load(recording: Recording, modules: list[AdaptedModule]) -> AdaptedModel:
+    device = choose_device(recording.device)
+    base = load_model(
+        recording.model, dtype=recording.dtype, device=device, trust_remote_code=recording.trust_remote_code
+    )
+    return AdaptedModel(base, recording.adapter, modules)
+
+
+def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:
+    prompts = pq.read_table(recording.prompts)
+    token_ids = [np.asarray(ids, dtype=np.int64) for ids in prompts.column("token_ids").to_pylist()]
+    lengths = [len(ids) for ids in token_ids]
+    batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
+    chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
+    return RecordingPlan(token_ids, TokenIndex.of_prompts(prompts).offsets, chunks, _layer_slices(modules))
+
+
+def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:
+    slices: dict[int, slice] = {}
+    start = 0
+    for module in modules:  # in the order of their layers
+        first = slices[module.layer].start if module.layer in slices else start
+        start += module.rank
+        slices[module.layer] = slice(first, start)
+    return slices
+
+
+def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:
+    last = time.monotonic()
+
+    def advance(tokens: int) -> None:
+        nonlocal last
+        bar.update(tokens)
+        if time.monotonic() - last >= SECONDS_BETWEEN_LOG_LINES:
+            last = time.monotonic()
+            log(f"recorded {bar.n:,} of {bar.total:,} tokens")
+
+    return advance

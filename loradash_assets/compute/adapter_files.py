@@ -1,0 +1,68 @@
+"""An adapter's files: found, downloaded and looked into without torch, so that the asset graph knows its layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from loradash_assets.compute.errors import AdapterError
+from loradash_assets.schema import OUTSIDE_LAYERS
+
+CONFIG = "adapter_config.json"
+SAFETENSORS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+MAX_HEADER_BYTES = 100_000_000
+
+
+def download_adapter(name: str, *, allow_pickle: bool) -> Path:
+    """Return the local snapshot of a hub adapter, downloading what is missing. Raises AdapterError naming it."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [CONFIG, SAFETENSORS, *([PICKLE] if allow_pickle else [])]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises its own, HTTP's and the file system's
+        raise AdapterError(f"adapter.path: '{name}' is no local directory, and the hub says: {error}") from error
+
+
+def weights_file(directory: Path, *, allow_pickle: bool) -> Path:
+    """Return the adapter's weights file. Raises AdapterError if a file is missing, or the weights are a pickle."""
+    if not (directory / CONFIG).is_file():
+        raise AdapterError(f"adapter.path: {directory} has no {CONFIG}, so it is no PEFT adapter")
+    if (directory / SAFETENSORS).is_file():
+        return directory / SAFETENSORS
+    if not (directory / PICKLE).is_file():
+        raise AdapterError(f"adapter.path: {directory} has no {SAFETENSORS}")
+    if not allow_pickle:
+        raise AdapterError(
+            f"adapter.path: {directory} has only {PICKLE}, a pickle, which can run code when it is loaded; "
+            "convert it to safetensors, or set adapter.allow_pickle if you trust it"
+        )
+    return directory / PICKLE
+
+
+def tensor_names(file: Path) -> list[str]:
+    """Return the names of the tensors in a weights file. Raises AdapterError if it is damaged."""
+    if file.name == PICKLE:
+        import torch
+
+        return list(torch.load(file, map_location="cpu", weights_only=True))
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > MAX_HEADER_BYTES:
+                raise ValueError("its header is too long")
+            header = json.loads(stream.read(length))
+        return [name for name in header if name != "__metadata__"]
+    except (OSError, ValueError, TypeError) as error:
+        raise AdapterError(f"adapter.path: {file} is not a valid safetensors file: {error}") from error
+
+
+def layers(names: list[str]) -> list[int]:
+    """Return the layers, in order, that have LoRA tensors among `names`; -1 stands for modules outside the layers."""
+    return sorted({layer_of(name) for name in names if ".lora_" in name})
+
+
+def layer_of(module: str) -> int:
+    """Return the layer in a dotted module or tensor name: its first number, or -1 where there is none."""
+    return next((int(part) for part in module.split(".") if part.isdigit()), OUTSIDE_LAYERS)

@@ -1,0 +1,19 @@
+"""Errors that a user can act on: the message names the file or module and what to do, and is shown without a traceback."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used."""
+
+
+class ModelError(InputError):
+    """The base model cannot be used."""
+
+
+class AdapterError(InputError):
+    """The adapter cannot be used, or does not fit the base model."""
+
+
+class DatasetError(InputError):
+    """The dataset cannot be used."""

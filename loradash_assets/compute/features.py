@@ -1,0 +1,212 @@
+"""The feature catalogue: every direction of an adapter, checked against the base model's shapes before that is loaded.
+
+The adapter is put on a base model whose parameters have shapes but no memory (torch's meta device), so PEFT itself
+says which modules it adapts, with which rank and scaling, and which tensors it expects in the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from loradash_assets.compute.adapter_files import layer_of, weights_file
+from loradash_assets.compute.errors import AdapterError
+from loradash_assets.schema import FEATURES
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+ADAPTER_NAME = "default"
+PREFIX = "base_model.model."
+BASE_CHANGING_INITIALISATIONS = ("pissa", "olora", "corda", "eva_residual", "lora_ga")
+NO_PLAIN_INPUT = {
+    "alora_invocation_tokens": "activated LoRA routes only some tokens through A",
+    "use_qalora": "QA-LoRA pools x before A",
+    "use_bdlora": "BD-LoRA splits x before A",
+    "arrow_config": "Arrow mixes several adapters per token",
+    "kasa_config": "KaSA puts a diagonal between A and B",
+    "monteclora_config": "MonteCLoRA samples its weights",
+    "layer_replication": "the adapter replicates layers",
+    "megatron_config": "Megatron layers are not supported",
+}
+
+
+@dataclass(frozen=True)
+class AdaptedModule:
+    """One adapted linear module: A is (rank, in_features), B is (out_features, rank)."""
+
+    name: str
+    layer: int
+    projection: str
+    scaling: float
+    variant: str
+    A: np.ndarray  # float32 (rank, in_features)
+    B: np.ndarray  # float32 (out_features, rank)
+
+    @property
+    def rank(self) -> int:
+        """Number of components."""
+        return len(self.A)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All recordable modules in the order of the features, and what cannot be recorded, with the reason."""
+
+    modules: tuple[AdaptedModule, ...]
+    unrecorded: Mapping[str, str]
+    base_model_name: str
+
+    def table(self) -> pa.Table:
+        """Return the FEATURES table."""
+        rows = [_feature(module, component) for module in self.modules for component in range(module.rank)]
+        return pa.Table.from_pylist([{"feature": index, **row} for index, row in enumerate(rows)], schema=FEATURES)
+
+
+def read_catalogue(
+    directory: Path, base: PretrainedConfig, *, allow_pickle: bool, trust_remote_code: bool, rank: int | None = None
+) -> Catalogue:
+    """Read the adapter in `directory` and check it against the base model's configuration.
+
+    Raises AdapterError naming the tensor, module or field if it is no LoRA adapter, does not fit the base model, has
+    no plain A x, needs a base model that was changed when it was created, or has another rank than `rank`.
+    """
+    import peft
+
+    weights_file(directory, allow_pickle=allow_pickle)
+    config = _lora_config(directory)
+    model = _skeleton(base, config, trust_remote_code=trust_remote_code)
+    tensors = peft.load_peft_weights(str(directory), device="cpu")
+    _check_tensors(peft.get_peft_model_state_dict(model), tensors, directory)
+    modules, unrecorded = _modules(model, tensors)
+    if wrong := [module for module in modules if rank is not None and module.rank != rank]:
+        raise AdapterError(f"adapter.rank: {wrong[0].name} has rank {wrong[0].rank}, not {rank}")
+    return Catalogue(tuple(modules), unrecorded, config.base_model_name_or_path or "")
+
+
+def _lora_config(directory: Path) -> LoraConfig:
+    from peft import LoraConfig, PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(str(directory))
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise AdapterError(f"adapter.path: cannot read adapter_config.json in {directory}: {error}") from error
+    if not isinstance(config, LoraConfig):
+        raise AdapterError(f"adapter.path: {directory} is a {config.peft_type} adapter; loradash reads LoRA")
+    for field, reason in NO_PLAIN_INPUT.items():
+        if getattr(config, field, None):
+            raise AdapterError(f"adapter.path: {directory} sets {field}: {reason}, so there is no plain A x to record")
+    if config.target_parameters:
+        raise AdapterError(
+            f"adapter.path: {directory} adapts fused parameters ({', '.join(config.target_parameters)}), which never "
+            "see plain inputs; loradash cannot record them yet"
+        )
+    initialisation = str(config.init_lora_weights).lower()
+    if initialisation.startswith(BASE_CHANGING_INITIALISATIONS):
+        raise AdapterError(
+            f"adapter.path: {directory} was initialised with '{initialisation}', which changes the base model; "
+            "convert it to a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+    return config
+
+
+def _skeleton(base: PretrainedConfig, config: LoraConfig, *, trust_remote_code: bool) -> PeftModel:
+    import torch
+    from peft import PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(base, trust_remote_code=trust_remote_code)
+    try:
+        return cast("PeftModel", get_peft_model(model, config, ADAPTER_NAME, low_cpu_mem_usage=True))
+    except (ValueError, RuntimeError) as error:
+        raise AdapterError(f"adapter.path: the adapter does not fit the base model: {error}") from error
+
+
+def _check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], directory: Path) -> None:
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} belongs to no module of the base model" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(found[name].shape)}, the base model needs {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and tensor.shape != found[name].shape
+    ]
+    problems += [f"{name} holds NaN or infinity" for name, tensor in found.items() if not tensor.isfinite().all()]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise AdapterError(f"adapter.path: {directory} does not fit the base model: {'; '.join(problems[:3])}{more}")
+
+
+def _modules(model: PeftModel, tensors: Mapping[str, Tensor]) -> tuple[list[AdaptedModule], dict[str, str]]:
+    from peft.tuners.lora import LoraLayer
+
+    adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
+    unrecorded = {name: reason for name, module in adapted.items() if (reason := _obstacle(module))}
+    projections = projection_names([name for name in adapted if name not in unrecorded])
+    modules = [
+        AdaptedModule(
+            name=name,
+            layer=layer_of(name),
+            projection=projection,
+            scaling=float(cast("Any", adapted[name]).scaling[ADAPTER_NAME]),
+            variant="dora" if cast("Any", adapted[name]).use_dora.get(ADAPTER_NAME) else "lora",
+            A=tensors[f"{PREFIX}{name}.lora_A.weight"].float().numpy(),
+            B=tensors[f"{PREFIX}{name}.lora_B.weight"].float().numpy(),
+        )
+        for name, projection in projections.items()
+    ]
+    return sorted(modules, key=lambda module: module.layer), unrecorded
+
+
+def _obstacle(module: object) -> str:
+    from peft.tuners.lora import Linear
+
+    if not isinstance(module, Linear):
+        return f"{type(module).__name__} layers have no plain A x; loradash records linear modules"
+    return ""
+
+
+def projection_names(modules: list[str]) -> dict[str, str]:
+    """Return each module's name within its layer: its last name, or the shortest dotted suffix that is unique there."""
+    names: dict[str, str] = {}
+    for module in modules:
+        siblings = [other.split(".") for other in modules if layer_of(other) == layer_of(module)]
+        parts = module.split(".")
+        names[module] = next(
+            ".".join(parts[-length:])
+            for length in range(1, len(parts) + 1)
+            if sum(sibling[-length:] == parts[-length:] for sibling in siblings) == 1
+        )
+    return names
+
+
+def _feature(module: AdaptedModule, component: int) -> dict[str, Any]:
+    return {
+        "layer": module.layer,
+        "projection": module.projection,
+        "component": component,
+        "module": module.name,
+        "rank": module.rank,
+        "in_features": module.A.shape[1],
+        "out_features": module.B.shape[0],
+        "scaling": module.scaling,
+        "read_norm": float(np.linalg.norm(module.A[component].astype(np.float64))),
+        "write_norm": float(np.linalg.norm(module.B[:, component].astype(np.float64))),
+        "variant": module.variant,
+    }
+
+
+def projection_counts(catalogue: Catalogue) -> dict[str, int]:
+    """Return how many features each projection name has."""
+    counts = Counter[str]()
+    for module in catalogue.modules:
+        counts[module.projection] += module.rank
+    return dict(counts)

@@ -1,0 +1,126 @@
+"""The adapted model's forward pass with every adapted module's A x read from its input.
+
+The hook sits on the input of PEFT's LoRA layer, not on `lora_A`: DoRA also calls `lora_A` on an identity matrix, and
+the layer's input is x itself. The product accumulates in float32 whatever the model's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+
+from loradash_assets.compute.errors import AdapterError
+from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROBE_TOKENS = 48
+PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+class AdaptedModel:
+    """A base model with its adapter, ready to record.
+
+    `modules` fixes the order of the features. Raises AdapterError if the adapter cannot be put on the model.
+    """
+
+    def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
+        try:
+            self._peft = PeftModel.from_pretrained(base, str(adapter), adapter_name=ADAPTER_NAME).eval()
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
+        self.device = base.device
+        self._padding = base.config.get_text_config().pad_token_id or 0
+        self._body = self._without_head(modules)
+        self._shape = (0, 0)  # (batch, seq) of the running forward pass
+        self._recorded: dict[str, torch.Tensor] = {}
+        self._names = [module.name for module in modules]
+        found = dict(self._peft.get_base_model().named_modules())
+        self._layers = {module.name: found[module.name] for module in modules}
+        for module in modules:
+            self._watch(module)
+
+    def _without_head(self, modules: Sequence[AdaptedModule]) -> torch.nn.Module:
+        base: Any = self._peft.get_base_model()
+        body = base.base_model
+        inside = f"{base.base_model_prefix}."
+        return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
+
+    def _watch(self, module: AdaptedModule) -> None:
+        A = torch.from_numpy(module.A).to(self.device)  # (rank, in)
+
+        def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            batch, seq = self._shape
+            x = args[0]  # (batch, seq, in), or flattened by the model to (batch * seq, in)
+            if x.numel() != batch * seq * A.shape[1]:
+                raise AdapterError(
+                    f"adapter.path: {module.name} sees {x.numel() // A.shape[1]} inputs for {batch * seq} tokens, "
+                    "so its activations belong to no particular token"
+                )
+            self._recorded[module.name] = x.reshape(batch, seq, -1).float() @ A.T  # (batch, seq, rank)
+
+        self._layers[module.name].register_forward_pre_hook(record)
+
+    @torch.inference_mode()
+    def activations(self, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return A x of every feature on every token, (features, tokens) float32, examples one after another.
+
+        The examples run as one right-padded batch; padding is not in the result.
+        """
+        _, mask = self._run(token_ids)
+        values = torch.cat([self._recorded[name] for name in self._names], dim=-1)  # (batch, seq, features)
+        return values[mask].T.contiguous()
+
+    def _run(self, token_ids: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = torch.tensor([len(ids) for ids in token_ids])
+        ids = torch.full((len(token_ids), int(lengths.max())), self._padding)  # (batch, seq)
+        for row, example in enumerate(token_ids):
+            ids[row, : len(example)] = torch.from_numpy(example.astype(np.int64))
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]  # (batch, seq)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        self._shape = (ids.shape[0], ids.shape[1])
+        self._recorded.clear()
+        output = self._body(input_ids=ids, attention_mask=mask.long(), use_cache=False, return_dict=True)
+        return output[0], mask  # last hidden states, or logits where the head is adapted
+
+    @torch.inference_mode()
+    def is_prefix_determined(self, token_ids: Sequence[np.ndarray]) -> bool:
+        """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
+
+        Runs one prefix alone, and again inside a longer example in a batch of two. Only then may equal prefixes be
+        counted as one context.
+        """
+        tokens = np.concatenate([*token_ids])[: 2 * PROBE_TOKENS]
+        prefix = tokens[: max(1, len(tokens) // 2)]
+        alone = self._run([prefix])[0][0].float()  # (prefix, hidden)
+        inside = self._run([tokens, tokens[::-1].copy()])[0][0, : len(prefix)].float()
+        difference = (alone - inside).norm() / alone.norm()
+        return bool(difference < PROBE_TOLERANCE.get(self._peft.dtype, 5e-2))
+
+    def write_norms(self) -> dict[str, list[float]]:
+        """Return ||g * B[:, component]|| of every DoRA module, g being its output columns' rescaling m / ||W + s B A||."""
+        norms: dict[str, list[float]] = {}
+        for name, layer in self._layers.items():
+            if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
+                norms[name] = _dora_write_norms(layer)
+        return norms
+
+
+@torch.no_grad()
+def _dora_write_norms(layer: Any) -> list[float]:
+    from peft.utils.integrations import dequantize_module_weight
+
+    base = layer.get_base_layer()
+    W = dequantize_module_weight(base).double()  # (out, in)
+    W = W.T if layer.fan_in_fan_out else W
+    A, B = layer.lora_A[ADAPTER_NAME].weight.double(), layer.lora_B[ADAPTER_NAME].weight.double()
+    magnitude = layer.lora_magnitude_vector[ADAPTER_NAME].weight.double().flatten()  # (out,)
+    g = magnitude / (W + layer.scaling[ADAPTER_NAME] * B @ A).norm(dim=1)  # (out,)
+    return (g[:, None] * B).norm(dim=0).tolist()

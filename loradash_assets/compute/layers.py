@@ -1,0 +1,57 @@
+"""One layer's tables from what the earlier stages left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loradash_assets.compute.basis import svd_basis
+from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
+from loradash_assets.compute.recording import LayerActivations
+from loradash_assets.compute.tables import TableOptions, layer_tables
+
+PLAIN = "plain.parquet"
+SHOWN = "shown.parquet"
+STATISTICS = "statistics.parquet"
+
+
+def write_layer_tables(
+    layer: int,
+    catalogue: Path,
+    recording: Path,
+    prompts: Path,
+    target: Path,
+    options: TableOptions,
+    write_norms: Mapping[str, Sequence[float]],
+) -> dict[str, int]:
+    """Write the layer's three tables to `target`; return how many activations were not finite.
+
+    `write_norms` are the norms that only the loaded model could tell (DoRA), by module.
+    """
+    features = layer_features(catalogue, layer, write_norms)
+    bases = {
+        module.name: svd_basis(module.A, module.B, module.scaling)
+        for module in (read_modules(catalogue) if options.basis == "svd" else [])
+        if module.layer == layer
+    }
+    tables = layer_tables(LayerActivations(recording, layer), features, pq.read_table(prompts), options, bases)
+    pq.write_table(tables.plain, target / PLAIN)
+    pq.write_table(tables.shown, target / SHOWN)
+    pq.write_table(tables.statistics, target / STATISTICS)
+    raw = tables.statistics.filter(pc.field("basis") == "raw")
+    return {"features": features.num_rows, "non_finite": pc.sum(raw["non_finite"]).as_py()}
+
+
+def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:
+    """Return the layer's slice of the FEATURES table, with the write norms that came from the loaded model."""
+    features = pq.read_table(catalogue / FEATURES_FILE, filters=pc.field("layer") == layer)
+    norms = [
+        write_norms[row["module"]][row["component"]] if row["module"] in write_norms else row["write_norm"]
+        for row in features.to_pylist()
+    ]
+    place = features.schema.get_field_index("write_norm")
+    return features.set_column(place, features.schema.field(place), pa.array(norms, pa.float64()))

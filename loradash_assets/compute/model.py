@@ -1,0 +1,117 @@
+"""The base model: where its files are, what its configuration says, and loading it safely."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loradash_assets.compute.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+PACKAGE_SCHEME = "package://"
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
+LENGTH_DEPENDENT_POSITIONS = {"dynamic", "longrope"}
+
+
+def package_file(reference: str) -> Path:
+    """Return the file that `package://PACKAGE/FILE` names, without importing the package.
+
+    Raises ModelError if the package is not installed or does not have the file.
+    """
+    package, _, name = reference.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"model.base_model: Python package '{package}' of {reference} is not installed")
+    file = Path(spec.submodule_search_locations[0], name)
+    if not file.is_file():
+        raise ModelError(f"model.base_model: Python package '{package}' has no file '{name}'")
+    return file
+
+
+def download_model(name: str) -> Path:
+    """Return the local snapshot of a hub model, downloading what is missing. Raises ModelError naming it."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub's client raises its own, HTTP's and the file system's
+        raise ModelError(f"model.base_model: '{name}' is no local directory, and the hub says: {error}") from error
+
+
+def load_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+    """Read config.json. Raises ModelError if it is missing or of no known architecture."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model.base_model: cannot use {directory}: {error}") from error
+
+
+def load_tokenizer(directory: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """Load the tokenizer. Raises ModelError if there is none, or none that can tell offsets."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model.base_model: cannot load the tokenizer in {directory}: {error}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model.base_model: the tokenizer in {directory} has no tokenizer.json, which token texts need")
+    return tokenizer
+
+
+def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remote_code: bool) -> PreTrainedModel:
+    """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming the directory."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model.base_model: cannot load the weights in {directory}: {error}") from error
+    return model.to(device).eval()
+
+
+def model_facts(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """Return what the configuration says of the model, for people. Raises ModelError."""
+    config = load_config(directory, trust_remote_code=trust_remote_code)
+    text = config.get_text_config()
+    return {
+        "architecture": (config.architectures or [config.model_type])[0],
+        "layers": int(text.num_hidden_layers),
+        "hidden_size": int(text.hidden_size),
+        "dtype": str(config.dtype or "").removeprefix("torch."),
+        "max_positions": max_positions(config),
+    }
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the device that the setting means here. Raises ModelError if it is not there."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    chosen = torch.device(device)
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if not available[chosen.type]():
+        raise ModelError(f"model.device: '{device}' is not available here; use auto or cpu")
+    return chosen
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """Return the number of positions that the model knows, or None where it has no such limit."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(positions) if positions else None
+
+
+def has_length_dependent_positions(config: PretrainedConfig) -> bool:
+    """Whether a token's position encoding depends on the length of what follows (dynamic NTK, longrope)."""
+    parameters: dict[str, Any] = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    nested = [parameters, *(value for value in parameters.values() if isinstance(value, dict))]
+    return any(part.get("rope_type") in LENGTH_DEPENDENT_POSITIONS for part in nested)

@@ -1,0 +1,129 @@
+"""Dataset rows from a file, a directory or the hub, read from the first and no further than asked."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loradash_assets.compute.errors import DatasetError
+from loradash_assets.schema import ROWS
+
+Row = Mapping[str, Any]
+
+
+class _Unreadable(str):
+    """Stands for a row that could not be read; the text says why."""
+
+
+def rows_table(rows: Iterable[Row | _Unreadable], limit: int) -> pa.Table:
+    """Return the first `limit` rows in the ROWS schema; unreadable ones keep their place and say why."""
+    columns: dict[str, list[Any]] = {"row": [], "json": [], "error": []}
+    for number, row in enumerate(itertools.islice(rows, limit)):
+        unreadable = isinstance(row, _Unreadable)
+        columns["row"].append(number)
+        columns["json"].append("null" if unreadable else json.dumps(row, default=str))
+        columns["error"].append(str(row) if unreadable else "")
+    return pa.table(columns, schema=ROWS)
+
+
+def local_rows(path: Path, split: str) -> Iterator[Row | _Unreadable]:
+    """Yield the rows of a .jsonl, .json, .parquet, .csv or .txt file or of a dataset directory.
+
+    A line that is not valid is one unreadable row and stops nothing. Raises DatasetError if the file as a whole
+    cannot be read.
+    """
+    if path.is_dir():
+        return _directory_rows(path, split)
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise DatasetError(f"dataset.path: {path} must end in one of {', '.join(READERS)} or be a directory")
+    return _naming(path, reader)
+
+
+def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
+    """Yield the rows of a hub dataset, streamed. Raises DatasetError naming it if it cannot be opened."""
+    import datasets
+
+    try:
+        return iter(cast("Iterable[Row]", datasets.load_dataset(name, config, split=split, streaming=True)))
+    except Exception as error:  # the library raises its own, the hub's and the file system's
+        raise DatasetError(f"dataset.path: cannot open '{name}' (split '{split}') on the hub: {error}") from error
+
+
+def _directory_rows(path: Path, split: str) -> Iterator[Row]:
+    import datasets
+
+    try:
+        if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+            saved = datasets.load_from_disk(str(path))
+            return iter(saved[split] if isinstance(saved, datasets.DatasetDict) else saved)
+        return iter(cast("Iterable[Row]", datasets.load_dataset(str(path), split=split, streaming=True)))
+    except Exception as error:  # as in hub_rows
+        raise DatasetError(f"dataset.path: cannot read directory {path} (split '{split}'): {error}") from error
+
+
+def _naming(path: Path, reader: Callable[[Path], Iterator[Row | _Unreadable]]) -> Iterator[Row | _Unreadable]:
+    try:
+        yield from reader(path)
+    except (OSError, ValueError, pa.ArrowException, csv.Error) as error:
+        raise DatasetError(f"dataset.path: cannot read {path}: {error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[Row | _Unreadable]:
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.strip():
+                yield _json_row(line)
+
+
+def _json_row(line: bytes) -> Row | _Unreadable:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return _Unreadable(f"not valid JSON: {error}")
+    return _object(value)
+
+
+def _object(value: object) -> Row | _Unreadable:
+    if isinstance(value, dict):
+        return cast("Row", value)
+    return _Unreadable(f"must be a JSON object, not {type(value).__name__}")
+
+
+def _json_array(path: Path) -> Iterator[Row | _Unreadable]:
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, list):
+        raise ValueError("must hold a JSON array of objects (one object per line: name it .jsonl)")
+    yield from map(_object, cast("list[object]", values))
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        yield from csv.DictReader(lines, restkey="")
+
+
+def _text_lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        yield from ({"text": line.removesuffix("\n").removesuffix("\r")} for line in lines)
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row | _Unreadable]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_array,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".txt": _text_lines,
+}

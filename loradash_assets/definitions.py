@@ -1,0 +1,62 @@
+"""The Dagster code location: every asset, job and schedule of the project in the working directory, put together.
+
+Set LORADASH_PROJECT to look at another directory. Loading this takes no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import dagster as dg
+
+from loradash_assets.assets.activations import activations
+from loradash_assets.assets.adapter import features, geometry
+from loradash_assets.assets.dashboard import output_assets
+from loradash_assets.assets.interpretations import interpretations
+from loradash_assets.assets.model import base_model
+from loradash_assets.assets.project import STORE_IO, Project, StoreIOManager
+from loradash_assets.assets.prompts import dataset_rows, prompts
+from loradash_assets.assets.sources import source_assets
+from loradash_assets.assets.tables import table_assets
+from loradash_assets.automation import build_job, schedules
+from loradash_assets.settings import Settings, load_settings
+from loradash_assets.sources import adapter_layers
+
+PROJECT_VARIABLE = "LORADASH_PROJECT"
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Return the asset graph of a project: one table asset for each layer that its adapter touches.
+
+    Raises SettingsError or AdapterError with a message for the user.
+    """
+    layers = adapter_layers(settings)
+    project = Project(settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # observable sources: the version is pinned
+        return dg.Definitions(
+            assets=[
+                *source_assets(),
+                dataset_rows,
+                prompts,
+                base_model,
+                features,
+                geometry,
+                activations,
+                table_assets(layers),
+                interpretations,
+                *output_assets(layers),
+            ],
+            jobs=[build_job()],
+            schedules=schedules(settings),
+            resources={"project": project, STORE_IO: StoreIOManager(project)},
+            executor=dg.in_process_executor,
+        )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the project that Dagster was started in."""
+    return build_definitions(load_settings(Path(os.environ.get(PROJECT_VARIABLE, "."))))

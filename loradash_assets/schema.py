@@ -1,0 +1,129 @@
+"""Every table's columns, types, units and axes, in one place.
+
+Vocabulary: an *example* is a dataset row that became a prompt, named by its row number in the dataset; a *position*
+is a token's place in its example, from 0. A *feature* is (layer, projection, component), component being a row of A
+(`raw` basis) or a singular direction of scaling * B A (`svd` basis). Modules outside the layers have layer -1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+
+Basis = Literal["raw", "svd"]
+Polarity = Literal["positive", "negative"]
+POLARITIES: tuple[Polarity, Polarity] = ("positive", "negative")
+OUTSIDE_LAYERS = -1
+
+
+def _column(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"description": description})
+
+
+ROWS = pa.schema(
+    [
+        _column("row", pa.int32(), "row number in the dataset, from 0"),
+        _column("json", pa.string(), "the row's fields, as JSON; null if it could not be read"),
+        _column("error", pa.string(), "why the row could not be read; empty if it could"),
+    ]
+)
+
+PROMPTS = pa.schema(
+    [
+        _column("example", pa.int32(), "the dataset row that the prompt was made from"),
+        _column("text", pa.string(), "what the model reads"),
+        _column("token_ids", pa.list_(pa.int32()), "token ids, (position,)"),
+        _column("tokens", pa.list_(pa.string()), "each token's stretch of the text, (position,); joined they give the text"),
+        _column("prefixes", pa.list_(pa.int64()), "(position,); equal numbers: equal tokens up to and including here"),
+    ]
+)
+
+SKIPPED_ROWS = pa.schema(
+    [
+        _column("row", pa.int32(), "row number in the dataset, from 0"),
+        _column("outcome", pa.string(), "skipped, or truncated"),
+        _column("reason", pa.string(), "why"),
+    ]
+)
+
+FEATURES = pa.schema(
+    [
+        _column("feature", pa.int32(), "index of the feature, ordered by layer, module order, component"),
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "the module's name, as short as it is unique in its layer"),
+        _column("component", pa.int32(), "row of A and column of B, from 0"),
+        _column("module", pa.string(), "full name of the adapted module in the base model"),
+        _column("rank", pa.int32(), "the module's rank r"),
+        _column("in_features", pa.int32(), "length of x"),
+        _column("out_features", pa.int32(), "length of the module's output"),
+        _column("scaling", pa.float64(), "factor on B A x: alpha / r, or alpha / sqrt(r) for rsLoRA"),
+        _column("read_norm", pa.float64(), "norm of A[component]"),
+        _column("write_norm", pa.float64(), "norm of B[:, component] (of g * B[:, component] for DoRA)"),
+        _column("variant", pa.string(), "lora or dora"),
+    ]
+)
+
+TOP_TOKENS = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("polarity", pa.string(), "positive or negative"),
+        _column("rank", pa.int32(), "1 is the most extreme activation of this polarity"),
+        _column("activation", pa.float32(), "A[component] . x, unscaled; in the svd basis sigma * (v . x) / sigma = v . x"),
+        _column("example", pa.int32(), "the dataset row"),
+        _column("position", pa.int32(), "the token's position in its example"),
+        _column("token_id", pa.int32(), "the token's id"),
+        _column("token", pa.string(), "the token's text"),
+        _column("occurrences", pa.int32(), "tokens with exactly this context and so this activation; 1 in the plain list"),
+        _column("target_position", pa.int32(), "index of the token in the context"),
+        _column("context", pa.list_(pa.string()), "token texts around the token, clipped at the example's ends"),
+        _column("context_activations", pa.list_(pa.float32()), "the feature's activations on the context"),
+    ]
+)
+
+STATISTICS = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd"),
+        _column("tied", pa.bool_(), "svd: a neighbour has nearly the same singular value, so only their span means something"),
+        _column("count", pa.int64(), "finite activations, over every real token of every example"),
+        _column("non_finite", pa.int64(), "NaN and infinite activations; never ranked, not in the other columns"),
+        _column("min", pa.float64(), "lowest activation"),
+        _column("max", pa.float64(), "highest activation"),
+        _column("mean", pa.float64(), "mean activation"),
+        _column("std", pa.float64(), "standard deviation of the population"),
+        _column("effect_scale", pa.float64(), "times |activation|: the norm of what the feature adds to the module's output"),
+        _column("bin_edges", pa.list_(pa.float64()), "histogram bin edges, (bins + 1,)"),
+        _column("total_counts", pa.list_(pa.int64()), "activations per bin, (bins,)"),
+        _column("positive_counts", pa.list_(pa.int64()), "activations > 0 per bin, (bins,)"),
+        _column("negative_counts", pa.list_(pa.int64()), "activations < 0 per bin, (bins,)"),
+    ]
+)
+
+COSINES = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model"),
+        _column("first", pa.string(), "projection, with _c{component} where the adapter has more than one"),
+        _column("second", pa.string(), "likewise"),
+        _column("cosine", pa.float64(), "cosine of the two directions in the MLP's hidden space"),
+    ]
+)
+
+INTERPRETATIONS = pa.schema(
+    [
+        _column("key", pa.string(), "the entry's key in interpretations.json"),
+        pa.field("layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}),
+        pa.field("projection", pa.string(), metadata={"description": "likewise"}),
+        pa.field("component", pa.int32(), metadata={"description": "likewise; null for rank 1"}),
+        pa.field("basis", pa.string(), metadata={"description": "likewise; raw or svd, null for rank 1"}),
+        pa.field("polarity", pa.string(), metadata={"description": "likewise"}),
+        _column("known", pa.bool_(), "whether the adapter has this feature"),
+        _column("text", pa.string(), "what a person wrote"),
+        _column("starred", pa.bool_(), "marked as important"),
+        pa.field("last_modified", pa.string(), metadata={"description": "ISO 8601, as the file has it"}),
+    ]
+)

@@ -1,0 +1,133 @@
+"""Our tables in, what the page shows out: one layer at a time, each from its own tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from loradash_assets.schema import POLARITIES, Polarity
+from loradash_assets.site.keys import feature_keys
+from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Page, Projection, Statistics
+
+Lists = dict[tuple[str, int, Polarity], list[Example]]
+
+
+@dataclass(frozen=True)
+class LayerTables:
+    """One layer's tables, with the schemas TOP_TOKENS, STATISTICS and COSINES.
+
+    `features` (FEATURES, of any layers) gives each module's rank; without it the rank is the number of components in
+    `statistics`, which holds in the raw basis but not in the svd basis, where directions may be dropped.
+    """
+
+    layer: int
+    top_tokens: pa.Table
+    statistics: pa.Table
+    cosines: pa.Table
+    features: pa.Table | None = None
+
+
+def page_from_tables(
+    title: str, metadata: Mapping[str, str], warnings: Iterable[str], layers: Iterable[LayerTables]
+) -> Page:
+    """Return the page; layers, projections and components keep the tables' order.
+
+    Raises ValueError, naming the feature, for a statistic that is not finite.
+    """
+    return Page(title, dict(metadata), tuple(map(layer_from_tables, layers)), tuple(warnings))
+
+
+def layer_from_tables(tables: LayerTables) -> Layer:
+    """Return one layer; its features are those of the statistics, which list each feature once."""
+    lists, ranks = _top_tokens(tables.top_tokens), _ranks(tables)
+    projections: dict[str, list[Feature]] = {}
+    for row in tables.statistics.to_pylist():
+        name = row["projection"]
+        feature = _feature(row, ranks[name], lists)
+        projections.setdefault(name, []).append(feature)
+    return Layer(
+        tables.layer,
+        tuple(Projection(name, tuple(features)) for name, features in projections.items()),
+        tuple(Cosine(row["first"], row["second"], row["cosine"]) for row in tables.cosines.to_pylist()),
+    )
+
+
+def _ranks(tables: LayerTables) -> dict[str, int]:
+    if tables.features is None:
+        names = tables.statistics.column("projection").to_pylist()
+        return {name: names.count(name) for name in names}
+    columns = (tables.features[name].to_pylist() for name in ("layer", "projection", "rank"))
+    return {projection: rank for layer, projection, rank in zip(*columns, strict=True) if layer == tables.layer}
+
+
+def _feature(row: Mapping[str, Any], rank: int, lists: Lists) -> Feature:
+    layer, name, component = row["layer"], row["projection"], row["component"]
+    positive, negative = (tuple(lists.get((name, component, polarity), ())) for polarity in POLARITIES)
+    shown = component if rank > 1 else None
+    keys = feature_keys(layer, name, shown, row["basis"])
+    return Feature(layer, name, shown, keys, _statistics(row), positive, negative)
+
+
+def _statistics(row: Mapping[str, Any]) -> Statistics:
+    for field in ("min", "max", "mean", "std", "effect_scale"):
+        if not math.isfinite(row[field]):
+            raise ValueError(
+                f"layer {row['layer']} {row['projection']} component {row['component']}: {field} is {row[field]}"
+            )
+    counts = (tuple(row[f"{name}_counts"]) for name in ("total", "positive", "negative"))
+    return Statistics(
+        min=_recorded(row["min"]),
+        max=_recorded(row["max"]),
+        count=row["count"],
+        non_finite=row["non_finite"],
+        mean=row["mean"],
+        std=row["std"],
+        effect_scale=row["effect_scale"],
+        tied=row["tied"],
+        histogram=Histogram(tuple(row["bin_edges"]), *counts) if row["total_counts"] else None,
+    )
+
+
+def _top_tokens(table: pa.Table) -> Lists:
+    """Return the examples per projection, component and polarity, by rank."""
+    lists: Lists = {}
+    table = table.sort_by("rank").combine_chunks()
+    contexts = _split(table["context_activations"].combine_chunks())
+    activations = shortest(table["activation"].to_numpy())
+    rows = table.drop_columns(["context_activations", "activation"]).to_pylist()
+    for row, activation, context in zip(rows, activations, contexts, strict=True):
+        example = Example(
+            activation=activation,
+            example=row["example"],
+            position=row["position"],
+            token_id=row["token_id"],
+            tokens=tuple(row["context"]),
+            activations=context,
+            target=row["target_position"],
+            occurrences=row["occurrences"],
+        )
+        lists.setdefault((row["projection"], row["component"], row["polarity"]), []).append(example)
+    return lists
+
+
+def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
+    """Return the rows of a list<float32> column, every value in its shortest form."""
+    values = shortest(lists.flatten().to_numpy())
+    ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
+    return [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def shortest(values: np.ndarray) -> list[float]:
+    """Return each float32 as the float64 whose decimal form is the float32's shortest one (0.1, not 0.1000000015)."""
+    return values.astype("U").astype(np.float64).tolist()
+
+
+def _recorded(value: float) -> float:
+    """Return the same for a float64 that holds a recorded float32, and any other value as it is."""
+    single = np.float32(value)
+    return float(str(single)) if float(single) == value else value

@@ -1,0 +1,127 @@
+"""What the earlier stages left on disk, and the facts of the run, as everything that people open needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loradash_assets.schema import OUTSIDE_LAYERS, Basis
+from loradash_assets.site.from_tables import LayerTables
+from loradash_assets.site.original import ExportMetadata
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SiteInputs:
+    """The stages' directories; `layers` maps each adapted layer to its tables' directory."""
+
+    layers: Mapping[int, Path]
+    features: Path
+    geometry: Path
+    prompts: Path
+    interpretations: Path
+
+    def plain(self) -> Iterator[LayerTables]:
+        """Yield each layer's plain list in the raw basis."""
+        return (self._tables(layer, "plain.parquet", "raw") for layer in sorted(self.layers))
+
+    def shown(self, basis: Basis) -> Iterator[LayerTables]:
+        """Yield what the dashboard shows of each layer, in `basis`."""
+        return (self._tables(layer, "shown.parquet", basis) for layer in sorted(self.layers))
+
+    def feature_table(self) -> pa.Table:
+        """Return the FEATURES table."""
+        return pq.read_table(self.features / "features.parquet")
+
+    def notes(self) -> pa.Table:
+        """Return the INTERPRETATIONS table."""
+        return pq.read_table(self.interpretations / "interpretations.parquet")
+
+    def _tables(self, layer: int, name: str, basis: Basis) -> LayerTables:
+        directory = self.layers[layer]
+        return LayerTables(
+            layer,
+            pq.read_table(directory / name),
+            pq.read_table(directory / "statistics.parquet", filters=pc.field("basis") == basis),
+            pq.read_table(self.geometry / "cosines.parquet", filters=pc.field("layer") == layer),
+            self.feature_table(),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was made from, for the page's header and the export's metadata."""
+
+    title: str
+    base_model: str
+    adapter: str
+    dataset: str
+    prompt_format: str
+    num_layers: int
+    rows: int
+    examples: int
+    tokens: int
+    skipped: int
+    truncated: int
+    top_k: int
+    context_window: int
+    basis: Basis
+    distinct_contexts: bool
+    contexts_can_be_shared: bool
+    unrecorded: Mapping[str, str]
+    non_finite: int
+    recorded_at: str
+
+    def export_metadata(self, layers: list[int]) -> ExportMetadata:
+        """Return the metadata of activations_data.json."""
+        inside = tuple(layer for layer in layers if layer != OUTSIDE_LAYERS)
+        return ExportMetadata(
+            model_name=self.base_model,
+            lora_path=self.adapter,
+            num_layers=self.num_layers,
+            lora_layers=inside,
+            num_lora_layers=len(inside),
+            num_examples=self.rows,
+            top_k=self.top_k,
+            context_window=self.context_window,
+            generated_at=self.recorded_at,
+        )
+
+    def labels(self, layers: list[int]) -> dict[str, str]:
+        """Return the lines of the page's header."""
+        inside = [layer for layer in layers if layer != OUTSIDE_LAYERS]
+        return {
+            "Model": self.base_model,
+            "Adapter": self.adapter,
+            "Dataset": f"{self.dataset} ({self.prompt_format})",
+            "Layers": f"{len(inside)} of {self.num_layers}",
+            "Examples": f"{self.examples:,} of {self.rows:,} rows",
+            "Tokens": f"{self.tokens:,}",
+            "Top k": f"{self.top_k}, {'distinct contexts' if self.shares_contexts else 'every token'}",
+            "Context": f"±{self.context_window} tokens",
+            "Basis": self.basis,
+            "Recorded": self.recorded_at,
+        }
+
+    @property
+    def shares_contexts(self) -> bool:
+        """Whether equal contexts are listed once."""
+        return self.distinct_contexts and self.contexts_can_be_shared
+
+    def warnings(self) -> list[str]:
+        """Return what a reader must know before trusting the page."""
+        lines = [f"{module} is not recorded: {reason}" for module, reason in self.unrecorded.items()]
+        if self.non_finite:
+            lines.append(f"{self.non_finite:,} activations are NaN or infinite and are not ranked")
+        if self.skipped or self.truncated:
+            lines.append(f"{self.skipped} rows were skipped and {self.truncated} truncated; the asset 'prompts' lists them")
+        if self.distinct_contexts and not self.contexts_can_be_shared:
+            lines.append("equal contexts are listed separately: this model's activations depend on more than the tokens before")
+        return lines

@@ -1,0 +1,81 @@
+"""The files that people open, each written from the stages' results: dashboard, report, data file, tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loradash_assets.site.build import render_dashboard
+from loradash_assets.site.export import activations_data
+from loradash_assets.site.from_tables import page_from_tables
+from loradash_assets.site.inputs import Run, SiteInputs
+from loradash_assets.site.page import Note, Page
+from loradash_assets.site.report import report_csv, report_html
+from loradash_assets.store import file_digest, write_atomically
+
+DATA_FILE = "activations_data.json"
+DASHBOARD_FILE = "lora_activations_dashboard.html"
+REPORT_FILES = ("interpretation_report.html", "interpretation_report.csv")
+TABLES_DIRECTORY = "tables"
+
+
+def write_data(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+    """Write the original's data file and its companions: each example's text and tokens, by row number."""
+    content = activations_data(run.export_metadata(sorted(site.layers)), site.plain())
+    write_atomically(target / DATA_FILE, content)
+    prompts = pq.read_table(site.prompts / "prompts.parquet", columns=["example", "text", "tokens"])
+    rows = [str(row) for row in prompts["example"].to_pylist()]
+    for name, column in (("rollout_contexts.json", "text"), ("rollout_tokens.json", "tokens")):
+        by_row = dict(zip(rows, prompts[column].to_pylist(), strict=True))
+        write_atomically(target / name, json.dumps(by_row, ensure_ascii=False).encode())
+    return {"bytes": len(content)}
+
+
+def write_tables(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+    """Write one Parquet file per kind of table, all layers in each; return their row counts."""
+    del run
+    directories = [site.layers[layer] for layer in sorted(site.layers)]
+    parts = {
+        "top_tokens": [pq.read_table(directory / "shown.parquet") for directory in directories],
+        "statistics": [pq.read_table(directory / "statistics.parquet") for directory in directories],
+        "features": [site.feature_table()],
+        "cosines": [pq.read_table(site.geometry / "cosines.parquet")],
+        "prompts": [pq.read_table(site.prompts / "prompts.parquet")],
+        "skipped_rows": [pq.read_table(site.prompts / "skipped.parquet")],
+    }
+    tables = {name: pa.concat_tables(tables) for name, tables in parts.items()}
+    (target / TABLES_DIRECTORY).mkdir()
+    for name, table in tables.items():
+        pq.write_table(table, target / TABLES_DIRECTORY / f"{name}.parquet")
+    return {name: table.num_rows for name, table in tables.items()}
+
+
+def write_dashboard(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+    """Write the dashboard: one HTML file that needs nothing else, with the notes that are known now."""
+    notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
+    html = render_dashboard(_page(site, run), notes).encode()
+    write_atomically(target / DASHBOARD_FILE, html)
+    return {"bytes": len(html)}
+
+
+def write_report(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+    """Write every note beside its feature's best tokens, and how much has been annotated, as HTML and CSV."""
+    page, notes = _page(site, run), site.notes()
+    for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
+        write_atomically(target / name, text.encode())
+    return {"notes": notes.num_rows}
+
+
+def _page(site: SiteInputs, run: Run) -> Page:
+    return page_from_tables(run.title, run.labels(sorted(site.layers)), run.warnings(), site.shown(run.basis))
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy every result file below `source` to `target`, each atomically, unless it is there with the same bytes."""
+    for file in sorted(file for file in source.rglob("*") if file.is_file() and file.name != "manifest.json"):
+        copy = target / file.relative_to(source)
+        if not copy.is_file() or file_digest(copy) != file_digest(file):
+            write_atomically(copy, file.read_bytes())

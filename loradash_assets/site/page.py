@@ -1,0 +1,111 @@
+"""What the dashboard shows, apart from where it came from (our tables or the original's file) and how it is drawn.
+
+Every float that was recorded in float32 is held as the float64 with the same shortest decimal form, so that the page,
+the export and the report print one and the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from loradash_assets.schema import Polarity
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One token that excites a feature, with the tokens around it."""
+
+    activation: float
+    example: int  # row in the dataset, from 0
+    position: int  # the token's place in its example, from 0
+    token_id: int | None  # None where the source does not know it
+    tokens: tuple[str, ...]  # (context,)
+    activations: tuple[float, ...]  # (context,) of the same feature
+    target: int  # index of the token in `tokens`
+    occurrences: int
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Counts of a feature's activations per bin, over every token."""
+
+    edges: tuple[float, ...]  # (bins + 1,)
+    total: tuple[int, ...]  # (bins,)
+    positive: tuple[int, ...]  # (bins,), activations > 0
+    negative: tuple[int, ...]  # (bins,), activations < 0
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """A feature's activations over every token of every example; None where the source does not know it."""
+
+    min: float
+    max: float
+    count: int | None = None
+    non_finite: int | None = None
+    mean: float | None = None
+    std: float | None = None  # the population's
+    effect_scale: float | None = None  # times |activation|: the norm of what the feature adds to the module's output
+    tied: bool = False  # svd: only the span with a neighbouring component means something
+    histogram: Histogram | None = None
+
+
+class Feature(msgspec.Struct, frozen=True):
+    """One direction of the adapter, with its most extreme tokens, most extreme first."""
+
+    layer: int
+    projection: str
+    component: int | None  # None where the module's rank is 1
+    keys: Mapping[Polarity, str]  # names of its notes in interpretations.json
+    statistics: Statistics
+    positive: tuple[Example, ...]
+    negative: tuple[Example, ...]
+
+    def examples(self, polarity: Polarity) -> tuple[Example, ...]:
+        """Return the examples of one polarity, the most extreme first."""
+        return self.positive if polarity == "positive" else self.negative
+
+
+class Projection(msgspec.Struct, frozen=True):
+    """One adapted module of a layer."""
+
+    name: str
+    features: tuple[Feature, ...]  # by component
+
+
+class Cosine(msgspec.Struct, frozen=True):
+    """The cosine of two directions in the MLP's hidden space."""
+
+    first: str
+    second: str
+    cosine: float
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """One layer of the model; -1 holds the modules outside the layers."""
+
+    index: int
+    projections: tuple[Projection, ...]
+    cosines: tuple[Cosine, ...] = ()
+
+
+class Note(msgspec.Struct, frozen=True, rename="camel"):
+    """What a person wrote about one polarity of a feature: what we show of an entry of interpretations.json."""
+
+    text: str = ""
+    starred: bool = False
+    last_modified: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Everything that one dashboard shows, apart from people's notes."""
+
+    title: str
+    metadata: Mapping[str, str]  # label -> text, in the order shown
+    layers: tuple[Layer, ...]
+    warnings: tuple[str, ...] = ()
+
+    def features(self) -> Iterator[Feature]:
+        """Yield every feature, by layer, projection and component."""
+        for layer in self.layers:
+            for projection in layer.projections:
+                yield from projection.features

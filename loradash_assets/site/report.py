@@ -1,0 +1,127 @@
+"""The interpretation report: every note beside its feature's best examples, and how much has been annotated.
+
+The CSV opens in spreadsheet programs, which run a cell that begins like a formula. Such a text gets an apostrophe in
+front, which they hide and a reader may strip; numbers, negative ones too, stay numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from loradash_assets.schema import OUTSIDE_LAYERS, POLARITIES, Polarity
+from loradash_assets.site.environment import csp_hash, environment, source
+from loradash_assets.site.page import Example, Feature, Note, Page
+
+STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
+EXAMPLES_SHOWN = 3
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+CSV_COLUMNS = (
+    *("key", "known", "layer", "projection", "component", "polarity", "starred", "text", "last_modified"),
+    *("best_activation", "best_token", "best_context"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One note; `feature` is None if the page has no such feature, `polarity` None if the key names none."""
+
+    key: str
+    known: bool
+    note: Note
+    feature: Feature | None
+    polarity: Polarity | None
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """The best examples that the report shows."""
+        if self.feature is None or self.polarity is None:
+            return ()
+        return self.feature.examples(self.polarity)[:EXAMPLES_SHOWN]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of a layer's or a projection's panels (two per feature) have a text."""
+
+    done: int
+    total: int
+
+
+def report_html(page: Page, interpretations: pa.Table) -> str:
+    """Return the report as one HTML file without script, from notes with the schema INTERPRETATIONS."""
+    entries, style = _entries(page, interpretations), source(STYLES)
+    names = list(dict.fromkeys(projection.name for layer in page.layers for projection in layer.projections))
+    template = environment().get_template("report.html")
+    return template.render(
+        title=page.title,
+        policy=f"default-src 'none'; style-src {csp_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'",
+        style=style,
+        names=names,
+        coverage=_coverage(page, entries),
+        total=_count(page.features(), _annotated(entries)),
+        starred=[entry for entry in entries if entry.known and entry.note.starred],
+        others=[entry for entry in entries if entry.known and not entry.note.starred],
+        unknown=[entry for entry in entries if not entry.known],
+        layer_name=layer_name,
+    )
+
+
+def report_csv(page: Page, interpretations: pa.Table) -> str:
+    """Return the report as CSV with line feeds, every text in quotes, one note per row in the order of the table."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(CSV_COLUMNS)
+    for row, entry in zip(interpretations.to_pylist(), _entries(page, interpretations), strict=True):
+        best = entry.examples[0] if entry.examples else None
+        cells = [row.get(name) for name in CSV_COLUMNS[:-3]]
+        cells += [best.activation, best.tokens[best.target], "".join(best.tokens)] if best else [None] * 3
+        writer.writerow([_harmless(cell) for cell in cells])
+    return text.getvalue()
+
+
+def layer_name(index: int) -> str:
+    """Return how a layer is called."""
+    return "Outside the layers" if index == OUTSIDE_LAYERS else f"Layer {index}"
+
+
+def _harmless(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def _entries(page: Page, interpretations: pa.Table) -> list[Entry]:
+    """Return the notes in the table's order, each with its feature."""
+    features: dict[str, tuple[Feature, Polarity]] = {
+        feature.keys[polarity]: (feature, polarity) for feature in page.features() for polarity in POLARITIES
+    }
+    return [
+        Entry(row["key"], row["known"], _note(row), *features.get(row["key"], (None, None)))
+        for row in interpretations.to_pylist()
+    ]
+
+
+def _note(row: Mapping[str, Any]) -> Note:
+    return Note(row["text"], row["starred"], row["last_modified"])
+
+
+def _annotated(entries: Iterable[Entry]) -> set[str]:
+    return {entry.key for entry in entries if entry.note.text.strip()}
+
+
+def _coverage(page: Page, entries: Iterable[Entry]) -> dict[int, dict[str, Coverage]]:
+    """Return the coverage per layer and projection."""
+    annotated = _annotated(entries)
+    return {
+        layer.index: {projection.name: _count(projection.features, annotated) for projection in layer.projections}
+        for layer in page.layers
+    }
+
+
+def _count(features: Iterable[Feature], annotated: set[str]) -> Coverage:
+    keys = [feature.keys[polarity] for feature in features for polarity in POLARITIES]
+    return Coverage(sum(key in annotated for key in keys), len(keys))

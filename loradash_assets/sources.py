@@ -1,0 +1,96 @@
+"""The three things a user brings (base model, adapter, dataset): where they are and a fingerprint of what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
+from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
+from loradash_assets.compute.model import PACKAGE_SCHEME, package_file
+from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local
+from loradash_assets.store import file_digest, fingerprint
+
+HASHED_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository on the hub at one commit."""
+
+    name: str
+    revision: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of name and commit."""
+        return fingerprint(self.name, self.revision)
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A file or directory."""
+
+    path: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content; of size and time of change for files over 256 MiB, which are too slow to read each time."""
+        files = [self.path] if self.path.is_file() else sorted(file for file in self.path.rglob("*") if file.is_file())
+        root = self.path if self.path.is_dir() else self.path.parent
+        return fingerprint([(str(file.relative_to(root)), _content(file)) for file in files])
+
+
+def base_model_source(settings: Settings) -> HubSource | LocalSource:
+    """Locate the base model. Raises ModelError if it is nowhere."""
+    name = settings.model.base_model
+    if name.startswith(PACKAGE_SCHEME):
+        return LocalSource(package_file(name))
+    if is_local(settings, name, {".gguf"}):
+        return LocalSource(settings.resolve(name))
+    return HubSource(name, _revision(name, "model", ModelError, "model.base_model"))
+
+
+def adapter_directory(settings: Settings) -> Path:
+    """Return the adapter's directory, downloaded if it is on the hub. Raises AdapterError if it is nowhere."""
+    path = settings.adapter.path
+    if path is None:
+        raise AdapterError("adapter.path: name the adapter's directory or hub name (on the command line: --lora-path)")
+    if is_local(settings, path, set()):
+        return settings.resolve(path)
+    return download_adapter(path, allow_pickle=settings.adapter.allow_pickle)
+
+
+def adapter_layers(settings: Settings) -> list[int]:
+    """Return the adapted layers, in order, from the names of the adapter's tensors. Raises AdapterError."""
+    file = weights_file(adapter_directory(settings), allow_pickle=settings.adapter.allow_pickle)
+    found = layers(tensor_names(file))
+    if not found:
+        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors")
+    return found
+
+
+def dataset_source(settings: Settings) -> HubSource | LocalSource:
+    """Locate the dataset. Raises DatasetError if it is nowhere."""
+    path = settings.dataset.path
+    if is_local(settings, path, DATASET_SUFFIXES):
+        return LocalSource(settings.resolve(path))
+    return HubSource(path, _revision(path, "dataset", DatasetError, "dataset.path"))
+
+
+def _content(file: Path) -> str:
+    status = file.stat()
+    return file_digest(file) if status.st_size <= HASHED_BYTES else f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _revision(name: str, kind: str, error: type[InputError], field: str) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        return str(HfApi().repo_info(name, repo_type=kind).sha)
+    except OfflineModeIsEnabled:
+        return "offline"
+    except Exception as reason:  # the hub's client raises its own and HTTP's
+        raise error(f"{field}: '{name}' is neither here nor, as far as can be told, on the hub: {reason}") from reason
+

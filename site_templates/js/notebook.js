@@ -1,0 +1,56 @@
+// All notes of the page. A keeper (the service, or this browser) stores them; views watch them.
+
+class Notebook {
+  constructor(entries) {
+    this.notes = new Map(entries.map(([key, entry]) => [key, newNote(key, entry)]));
+    this.watchers = new Map();
+    this.keeper = null;
+    this.onchange = () => {};
+  }
+
+  note(key) {
+    if (!this.notes.has(key)) this.notes.set(key, newNote(key));
+    return this.notes.get(key);
+  }
+
+  /** Call `watcher` with the note now and whenever it changes, until `unwatchAll`. */
+  watch(key, watcher) {
+    this.watchers.set(key, watcher);
+    watcher(this.note(key));
+  }
+
+  unwatchAll() {
+    this.watchers.clear();
+  }
+
+  changed(note) {
+    this.watchers.get(note.key)?.(note);
+    this.onchange(this);
+  }
+
+  setState(note, state, detail = "") {
+    Object.assign(note, { state, detail });
+    this.changed(note);
+  }
+
+  edit(key, changes) {
+    const note = this.note(key);
+    Object.assign(note, changes);
+    this.keeper.edited(note);
+    this.changed(note);
+  }
+
+  choose(key, text) {
+    const note = this.note(key);
+    settle(note, text);
+    this.keeper.edited(note);
+    this.changed(note);
+  }
+
+  /** Return how many notes are in each state. */
+  tally() {
+    const tally = {};
+    for (const { state } of this.notes.values()) tally[state] = (tally[state] ?? 0) + 1;
+    return tally;
+  }
+}

@@ -1,0 +1,47 @@
+// How text and numbers are written.
+
+const LINE_MARKS = new Map([["\n", "↵"], ["\t", "⇥"], ["\r", "␍"], ["\u007f", "␡"], ["\u00ad", "-"]]);
+// Characters that cannot be seen or that turn the text around: controls, joiners' kin, line separators, bidi controls.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
+
+function markFor(letter) {
+  const code = letter.codePointAt(0);
+  if (LINE_MARKS.has(letter)) return LINE_MARKS.get(letter);
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
+/** Return nodes that read exactly as `text` when copied, with a visible mark over every character that is not seen. */
+function visible(text) {
+  const first = text.search(/[^ ]/u);
+  const last = first < 0 ? -1 : text.trimEnd().length;
+  const nodes = [];
+  let plain = "";
+  const mark = (letter, attributes) => {
+    if (plain) nodes.push(plain);
+    plain = "";
+    nodes.push(element("span", attributes, letter));
+  };
+  let place = 0;
+  for (const letter of text) {
+    const outside = first < 0 || place < first || place >= last;
+    if (letter === " " && outside) mark(letter, { class: "space" });
+    else if (UNSEEN.test(letter)) mark(letter, { class: "mark", "data-mark": markFor(letter) });
+    else plain += letter;
+    place += letter.length;
+  }
+  if (plain) nodes.push(plain);
+  return nodes;
+}
+
+/** Return a number with four digits, for reading. */
+function short(value) {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size < 1e-3 || size >= 1e6) return value.toExponential(2).replaceAll("-", "−");
+  return (size >= 1e4 ? String(Math.round(value)) : value.toPrecision(4)).replace("-", "−");
+}
+
+function count(value) {
+  return value.toLocaleString("en");
+}

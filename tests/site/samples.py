@@ -1,0 +1,155 @@
+"""Small real tables, as the pipeline writes them, with values made from a seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from loradash_assets.schema import COSINES, FEATURES, POLARITIES, STATISTICS, TOP_TOKENS
+from loradash_assets.site.from_tables import LayerTables, page_from_tables
+from loradash_assets.site.original import ExportMetadata
+from loradash_assets.site.page import Page
+
+LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+METADATA = ExportMetadata(
+    model_name="HuggingFaceTB/SmolLM2-135M-Instruct",
+    lora_path="examples/gsm_symbolic/adapter",
+    num_layers=30,
+    lora_layers=tuple(range(30)),
+    num_lora_layers=30,
+    num_examples=64,
+    top_k=16,
+    context_window=10,
+    generated_at="2026-01-20T10:30:00Z",
+)
+HELD_OUT = Path(__file__).parents[2] / "examples" / "gsm_symbolic" / "held_out.jsonl"
+
+
+def texts(count: int) -> list[list[str]]:
+    """Return the demo's problems and solutions, cut into words with their leading space, as a tokenizer would."""
+    rows = [json.loads(line) for line in HELD_OUT.read_text("utf-8").splitlines()[:count]]
+    return [_words(f"{row['question']}\n{row['deepseek_thinking_trajectory']}") for row in rows]
+
+
+def _words(text: str) -> list[str]:
+    return [piece for line in text.split("\n") for piece in [*line.replace(" ", "\0 ").split("\0"), "\n"] if piece]
+
+
+def layer_tables(
+    layer: int,
+    tokens: Sequence[Sequence[str]],
+    projections: Sequence[str] = LLAMA,
+    rank: int = 1,
+    k: int = 4,
+    window: int = 3,
+    seed: int = 0,
+) -> LayerTables:
+    """Return one layer's tables over `tokens` (example, position), activations drawn from a seeded distribution."""
+    random = np.random.default_rng([seed, layer + 1])
+    top: list[dict[str, object]] = []
+    statistics: list[dict[str, object]] = []
+    features: list[dict[str, object]] = []
+    for projection in projections:
+        for component in range(rank):
+            name: dict[str, object] = {"layer": layer, "projection": projection, "component": component}
+            values = [random.laplace(0.2, 0.6, len(row)).astype(np.float32) for row in tokens]
+            top += _lists(name, values, tokens, k, window)
+            statistics.append(name | _statistics(np.concatenate(values)))
+            features.append(name | _feature(len(features), rank))
+    return LayerTables(
+        layer,
+        pa.Table.from_pylist(top, TOP_TOKENS),
+        pa.Table.from_pylist(statistics, STATISTICS),
+        pa.Table.from_pylist(_cosines(layer, projections, rank, random), COSINES),
+        pa.Table.from_pylist(features, FEATURES),
+    )
+
+
+def page(layers: Sequence[LayerTables], title: str = "LoRA activations", warnings: Sequence[str] = ()) -> Page:
+    """Return the page of `layers` with a typical header."""
+    metadata = {"Model": METADATA.model_name, "Adapter": METADATA.lora_path, "Dataset": "gsm_symbolic, 64 rows"}
+    return page_from_tables(title, metadata, warnings, layers)
+
+
+def _lists(
+    name: dict[str, object],
+    values: Sequence[np.ndarray],
+    tokens: Sequence[Sequence[str]],
+    k: int,
+    window: int,
+) -> list[dict[str, object]]:
+    places = [(row, position) for row, each in enumerate(values) for position in range(len(each))]
+    rows: list[dict[str, object]] = []
+    for polarity, sign in zip(POLARITIES, (1, -1), strict=True):
+        order = sorted(places, key=lambda place: -sign * float(values[place[0]][place[1]]))[:k]
+        rows += [
+            name
+            | {"polarity": polarity, "rank": rank}
+            | _example(values[row], tokens[row], row, position, window, rank)
+            for rank, (row, position) in enumerate(order, 1)
+            if sign * values[row][position] > 0
+        ]
+    return rows
+
+
+def _example(
+    values: np.ndarray, tokens: Sequence[str], row: int, position: int, window: int, rank: int
+) -> dict[str, object]:
+    start = max(position - window, 0)
+    return {
+        "activation": values[position],
+        "example": row,
+        "position": position,
+        "token_id": 1000 + position,
+        "token": tokens[position],
+        "occurrences": 3 if rank == 2 else 1,
+        "target_position": position - start,
+        "context": tokens[start : position + window + 1],
+        "context_activations": values[start : position + window + 1],
+    }
+
+
+def _statistics(values: np.ndarray) -> dict[str, object]:
+    edges = np.linspace(values.min(), values.max(), 51, dtype=np.float64)
+    total, positive, negative = (
+        np.histogram(each, edges)[0] for each in (values, values[values > 0], values[values < 0])
+    )
+    return {
+        "basis": "raw",
+        "tied": False,
+        "count": len(values),
+        "non_finite": 0,
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": values.mean(dtype=np.float64),
+        "std": values.std(dtype=np.float64),
+        "effect_scale": 0.731,
+        "bin_edges": edges,
+        "total_counts": total,
+        "positive_counts": positive,
+        "negative_counts": negative,
+    }
+
+
+def _feature(index: int, rank: int) -> dict[str, object]:
+    numbers = {"in_features": 8, "out_features": 8, "scaling": 16.0, "read_norm": 1.0, "write_norm": 1.0}
+    return {"feature": index, "module": "m", "rank": rank, "variant": "lora", **numbers}
+
+
+def _cosines(layer: int, projections: Sequence[str], rank: int, random: np.random.Generator) -> list[dict[str, object]]:
+    names = [
+        name if rank == 1 else f"{name}_c{component}"
+        for name in projections
+        if name in MLP
+        for component in range(rank)
+    ]
+    return [
+        {"layer": layer, "first": first, "second": second, "cosine": 1.0 if first == second else random.uniform(-1, 1)}
+        for first in names
+        for second in names
+    ]

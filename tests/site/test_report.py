@@ -1,0 +1,142 @@
+"""The report shows every note beside its best examples, and is safe in a browser and in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from loradash_assets.schema import INTERPRETATIONS
+from loradash_assets.site.page import Page
+from loradash_assets.site.report import FORMULA_STARTS, report_csv, report_html
+from tests.site import samples
+from tests.site.hostile import HOSTILE
+
+
+def note(key: str, text: str = "", starred: bool = False, known: bool = True, **fields: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("layer", "projection", "component", "polarity", "last_modified"))
+    return {**empty, "key": key, "text": text, "starred": starred, "known": known, **fields}
+
+
+def table(*notes: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(notes), INTERPRETATIONS)
+
+
+def page(tokens: list[list[str]] | None = None) -> Page:
+    return samples.page([samples.layer_tables(layer, tokens or samples.texts(2)) for layer in range(2)])
+
+
+class Content(HTMLParser):
+    """Collects the texts and, per element, its name with its attributes' names; classes may depend on the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.elements: list[tuple[str, ...]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, *sorted(name for name, _ in attrs if name != "class")))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def visible_text(html: str) -> str:
+    content = Content()
+    content.feed(re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL))
+    return re.sub(r"\s+", " ", " ".join(content.texts))
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_coverage_counts_panels_with_a_text() -> None:
+    text = visible_text(
+        report_html(
+            page(),
+            table(
+                note("layer_0_up_proj_positive", "sums"),
+                note("layer_0_up_proj_negative", "units"),
+                note("layer_1_q_proj_negative", "names"),
+                note("layer_1_q_proj_positive", "  ", starred=True),
+            ),
+        )
+    )
+    assert "3 of 28 panels have a text." in text
+    assert "Layer 0 0 / 2 0 / 2 0 / 2 0 / 2 0 / 2 2 / 2 0 / 2" in text
+    assert "Layer 1 1 / 2 0 / 2" in text
+
+
+def test_starred_notes_come_first_with_their_best_examples() -> None:
+    ours = page()
+    text = visible_text(
+        report_html(
+            ours, table(note("layer_0_up_proj_negative", "plain"), note("layer_1_k_proj_positive", "seen", True))
+        )
+    )
+    best = ours.layers[1].projections[1].features[0].positive[0]
+    starred = text[text.index("Starred") : text.index("All other notes")]
+    assert "Layer 1 k_proj , positive" in starred
+    assert "seen" in starred
+    assert f"{best.activation:.4g}" in starred
+    assert "plain" in text[text.index("All other notes") :]
+    assert "does not have" not in text
+
+
+def test_unknown_keys_are_reported() -> None:
+    notes = table(
+        note("somebody's own key", "kept", known=False), note("layer_99_up_proj_positive", "gone", known=False)
+    )
+    text = visible_text(report_html(page(), notes))
+    unknown = text[text.index("Notes on features that this adapter does not have") :]
+    assert "somebody's own key kept" in unknown
+    assert "layer_99_up_proj_positive gone" in unknown
+    assert [row["key"] for row in rows(report_csv(page(), notes))] == [
+        "somebody's own key",
+        "layer_99_up_proj_positive",
+    ]
+
+
+def test_the_csv_joins_notes_with_best_examples() -> None:
+    ours = page()
+    fields: dict[str, Any] = {
+        "layer": 0,
+        "projection": "up_proj",
+        "polarity": "negative",
+        "last_modified": "2024-01-20T10:30:00Z",
+    }
+    (row,) = rows(report_csv(ours, table(note("layer_0_up_proj_negative", 'say "two",\nthen stop', True, **fields))))
+    best = ours.layers[0].projections[5].features[0].negative[0]
+    assert row["text"] == 'say "two",\nthen stop'
+    assert (row["layer"], row["component"], row["starred"]) == ("0", "", "True")
+    assert float(row["best_activation"]) == best.activation < 0
+    assert row["best_token"].lstrip("'") == best.tokens[best.target]
+
+
+@pytest.mark.parametrize("start", FORMULA_STARTS)
+def test_a_cell_that_begins_like_a_formula_is_made_text(start: str) -> None:
+    (row,) = rows(report_csv(page(), table(note(f"{start}key", f"{start}1+1", known=False))))
+    assert (row["key"], row["text"]) == (f"'{start}key", f"'{start}1+1")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_adds_no_element(text: str) -> None:
+    def elements(text: str) -> list[tuple[str, ...]]:
+        content = Content()
+        notes = table(note("layer_0_q_proj_positive", text, True), note(text, text, known=False, last_modified=text))
+        content.feed(report_html(page([[text] * 3]), notes))
+        return content.elements
+
+    assert elements(text) == elements("plain")
+
+
+def test_the_same_notes_give_the_same_bytes() -> None:
+    notes = table(note("layer_0_q_proj_positive", "a"))
+    assert report_html(page(), notes) == report_html(page(), notes)
+    assert report_csv(page(), notes) == report_csv(page(), notes)
