@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,15 @@ class Server:
         return self.service.entries().get(KEY, {}) if self.service.notes.exists() else {}
 
 
+@cache
+def dashboard_html() -> str:
+    page = samples.page([samples.layer_tables(layer, samples.texts(2)) for layer in range(2)])
+    return render_dashboard(page, {KEY: Note("as it was at build time")})
+
+
 @contextmanager
 def serving(folder: Path) -> Generator[Server]:
-    page = samples.page([samples.layer_tables(layer, samples.texts(2)) for layer in range(2)])
-    (folder / "page.html").write_text(render_dashboard(page, {KEY: Note("as it was at build time")}), "utf-8")
+    (folder / "page.html").write_text(dashboard_html(), "utf-8")
     server = Server(folder)
     try:
         yield server
@@ -134,7 +140,7 @@ def test_leaving_right_after_the_last_key_saves(visit: Open, server: Server) -> 
     page = visit(server.address).ready()
     with page.expect_response(lambda reply: KEY in reply.url):
         area(page).focus()
-    area(page).press_sequentially("last words")
+    area(page).fill("last words")
     page.goto("about:blank")
     until(lambda: server.stored().get("text") == "last words")
 

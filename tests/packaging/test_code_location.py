@@ -74,7 +74,7 @@ def test_dev_finds_it_without_being_told(tmp_path: Path, program: str) -> None:
 def _locations(address: str, process: subprocess.Popen[bytes], log: Path) -> list[dict[str, Any]]:
     while process.poll() is None:
         try:
-            reply = httpx.post(address, json={"query": QUERY}, trust_env=False, timeout=60)
+            reply = httpx.post(address, json={"query": QUERY}, trust_env=False, timeout=None)
         except httpx.TransportError:
             time.sleep(0.2)
         else:

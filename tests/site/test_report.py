@@ -84,7 +84,7 @@ def test_starred_notes_come_first_with_their_best_examples() -> None:
     starred = text[text.index("Starred") : text.index("All other notes")]
     assert "Layer 1 k_proj , positive" in starred
     assert "seen" in starred
-    assert f"{best.activation:.4g}" in starred
+    assert f"{best.activation:#.4g}" in starred
     assert "plain" in text[text.index("All other notes") :]
     assert "does not have" not in text
 

@@ -1,0 +1,218 @@
+"""The asset graph on a real Dagster instance: its shape, what a run records, and what a change recomputes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from loradash_assets.automation import BUILD_JOB
+from loradash_assets.definitions import build_definitions
+from loradash_assets.settings import Settings, load_settings
+from tests.projects import save_project
+
+LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
+STAGES = ["dataset_rows", "base_model", "prompts", "features", "geometry", "activations", "interpretations"]
+OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report"]
+
+
+class Graph:
+    """A project's graph on an instance of its own."""
+
+    def __init__(self, project: Path, instance: dg.DagsterInstance) -> None:
+        self.project = project
+        self.instance = instance
+
+    def settings(self) -> Settings:
+        return load_settings(self.project)
+
+    def definitions(self) -> dg.Definitions:
+        return build_definitions(self.settings())
+
+    def run(self, *assets: str, success: bool = True) -> dict[str, str]:
+        """Run the build job (on `assets` only, if named); return whether each asset was a cache hit or a miss."""
+        outcome = self.definitions().resolve_job_def(BUILD_JOB).execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(name.split("/")) for name in assets] or None,
+            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            raise_on_error=False,
+        )
+        assert outcome.success == success
+        return {
+            event.asset_key.to_user_string(): str(event.materialization.metadata["cache"].value)
+            for event in outcome.all_events
+            if event.is_step_materialization and event.asset_key is not None
+        }
+
+    def change(self, **settings: dict[str, Any]) -> None:
+        file = self.project / "loradash.yaml"
+        sections = json.loads(file.read_text())
+        for section, fields in settings.items():
+            sections.setdefault(section, {}).update(fields)
+        file.write_text(json.dumps(sections))
+
+    def metadata(self, asset: str) -> dict[str, Any]:
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return dict(event.asset_materialization.metadata)
+
+    def entry(self, asset: str) -> Path:
+        store = self.project / ".loradash" / "store"
+        return store / json.loads((store / "references" / f"{asset}.json").read_text())["entry"]
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Graph(save_project(tmp_path / "project"), instance)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """A graph that has been run once; tests that share it only look."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(save_project(tmp_path_factory.mktemp("built") / "project"), instance)
+        assert set(graph.run()) == {*STAGES, *LAYERS, *OUTPUTS}
+        yield graph
+
+
+def test_every_asset_is_described_grouped_and_versioned(built: Graph) -> None:
+    graph = built.definitions().resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.description, key
+        assert node.group_name != "default", key
+        assert node.kinds, key
+        assert node.code_version, key
+    groups = {node.group_name for node in graph.asset_nodes}
+    assert groups == {"sources", "dataset", "model", "adapter", "recording", "tables", "dashboard", "annotations"}
+
+
+def test_the_tables_of_the_graph_show_rows_columns_and_a_preview(built: Graph) -> None:
+    for asset in ("dataset_rows", "prompts", "features", "geometry", *LAYERS):
+        metadata = built.metadata(asset)
+        assert metadata["dagster/row_count"].value > 0
+        columns = metadata["dagster/column_schema"].schema.columns
+        assert all(column.description for column in columns), asset
+        assert metadata["preview"].value.startswith("| "), asset
+    assert built.metadata("prompts")["dagster/row_count"].value == 7  # one of the eight rows is unusable
+    assert "field 'deepseek_attempt'" in built.metadata("prompts")["not_used_as_they_are"].value.replace("&#95;", "_")
+
+
+def test_every_layers_table_is_checked(built: Graph) -> None:
+    records = built.instance.event_log_storage.get_asset_check_summary_records(
+        [dg.AssetCheckKey(dg.AssetKey(layer.split("/")), "all_finite_and_counted") for layer in LAYERS]
+    )
+    assert len(records) == 3
+    for record in records.values():
+        execution = record.last_check_execution_record
+        assert execution is not None
+        assert execution.status.value == "SUCCEEDED"
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_versions(graph: Graph) -> None:
+    graph.run()
+    dashboard = (graph.project / "output" / "lora_activations_dashboard.html").read_bytes()
+    assert set(graph.run().values()) == {"hit"}
+    assert (graph.project / "output" / "lora_activations_dashboard.html").read_bytes() == dashboard
+
+
+def test_one_layer_can_be_materialised_alone(graph: Graph) -> None:
+    graph.run()
+    graph.change(tables={"top_k": 3})
+    assert graph.run(LAYERS[1]) == {LAYERS[1]: "miss"}
+    assert graph.run() == {
+        **dict.fromkeys(STAGES, "hit"),
+        **{LAYERS[0]: "miss", LAYERS[1]: "hit", LAYERS[2]: "miss"},
+        **dict.fromkeys(OUTPUTS, "miss"),
+    }
+
+
+def test_a_layer_without_its_inputs_says_what_to_do(graph: Graph) -> None:
+    assert graph.run(LAYERS[1], success=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "unchanged"),
+    [
+        ("tables", {"context_window": 2}, STAGES),
+        ("tables", {"basis": "svd"}, STAGES),
+        ("tables", {"distinct_contexts": False}, STAGES),
+        ("dashboard", {"title": "Another"}, [*STAGES, *LAYERS]),
+    ],
+)
+def test_what_changes_only_tables_or_pages_never_runs_the_model(
+    graph: Graph, section: str, fields: dict[str, Any], unchanged: list[str]
+) -> None:
+    graph.run()
+    graph.change(**{section: fields})
+    caches = graph.run()
+    assert {name for name, cache in caches.items() if cache == "hit"} == set(unchanged)
+
+
+def test_a_note_reaches_table_report_and_dashboard(graph: Graph) -> None:
+    graph.run()
+    note = {"text": "reacts to 'of'", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}
+    notes = {"layer_1_gate_proj_positive": note, "layer_9_gate_proj_positive": {"text": "gone", "starred": False}}
+    (graph.project / "interpretations.json").write_text(json.dumps({"interpretations": notes}))
+    caches = graph.run()
+    misses = {name for name, cache in caches.items() if cache == "miss"}
+    assert misses == {"interpretations", "dashboard", "interpretation_report"}
+    assert graph.metadata("interpretations")["unknown_keys"].value == ["layer_9_gate_proj_positive"]
+    report = (graph.project / "output" / "interpretation_report.csv").read_text()
+    assert "layer_1_gate_proj_positive" in report
+    assert "reacts to 'of'" in report
+
+
+def test_damaged_recordings_are_found_and_made_again(graph: Graph) -> None:
+    graph.run()
+    chunk = next(graph.entry("activations").glob("chunk-*.safetensors"))
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert graph.run(LAYERS[0], success=False) == {}  # never a table from damaged numbers
+    caches = graph.run()
+    # Equal content stops the wave at the tables; what shows when it was recorded is made anew.
+    assert {name for name, cache in caches.items() if cache == "miss"} == {"activations", *OUTPUTS}
+    assert chunk.read_bytes() == good
+
+
+def test_activations_that_are_not_finite_fail_the_check_and_are_not_ranked(graph: Graph) -> None:
+    graph.run()
+    weights = graph.project / "base" / "model.safetensors"
+    tensors = load_file(weights)
+    embedding = tensors["model.embed_tokens.weight"]
+    embedding[1] = np.inf  # <|im_start|>
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert graph.run(LAYERS[0]) == {LAYERS[0]: "hit"}
+    graph.run()
+    key = dg.AssetCheckKey(dg.AssetKey(LAYERS[0].split("/")), "all_finite_and_counted")
+    execution = graph.instance.event_log_storage.get_asset_check_summary_records([key])[key].last_check_execution_record
+    assert execution is not None
+    assert execution.status.value == "FAILED"
+    page = (graph.project / "output" / "activations_data.json").read_text()
+    assert "NaN" not in page
+    assert "Infinity" not in page
+
+
+def test_an_unusable_adapter_fails_by_name_before_the_model_is_loaded(graph: Graph) -> None:
+    weights = graph.project / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    name = next(name for name in tensors if "layers.2.mlp.up_proj.lora_B" in name)
+    del tensors[name]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    outcome = graph.definitions().resolve_job_def(BUILD_JOB).execute_in_process(
+        instance=graph.instance, raise_on_error=False
+    )
+    failures = [event for event in outcome.all_events if event.is_step_failure]
+    assert [event.step_key for event in failures] == ["features"]
+    failure = failures[0].step_failure_data.user_failure_data
+    assert failure is not None
+    assert failure.description is not None
+    assert name in failure.description
