@@ -28,7 +28,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from loradash_assets.compute.prompts import PromptFormat, prompt_builder
+from loradash_assets.compute.prompts import prompt_builder
+from loradash_assets.schema import PromptFormat
 
 ADAPTER = DATASET.parent / "adapter"
 BASE_MODEL_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -88,7 +89,7 @@ def train(base: Path, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]
     )
     trainer.train()
     model.peft_config["default"].base_model_name_or_path = BASE_MODEL_NAME
-    model.save_pretrained(ADAPTER)
+    model.save_pretrained(str(ADAPTER))
     return trainer.state.log_history
 
 

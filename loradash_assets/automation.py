@@ -20,7 +20,7 @@ def build_job() -> dg.UnresolvedAssetJobDefinition:
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Return the schedule of the settings, if there is one. Raises SettingsError for an impossible cron line or zone."""
+    """Return the settings' schedule, if there is one. Raises SettingsError for an impossible cron line or zone."""
     if settings.schedule.cron is None:
         return []
     try:

@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow as pa
 
 Basis = Literal["raw", "svd"]
+PromptFormat = Literal["text", "deepseek", "chat", "template"]
 Polarity = Literal["positive", "negative"]
 POLARITIES: tuple[Polarity, Polarity] = ("positive", "negative")
 OUTSIDE_LAYERS = -1
@@ -34,7 +35,9 @@ PROMPTS = pa.schema(
         _column("example", pa.int32(), "the dataset row that the prompt was made from"),
         _column("text", pa.string(), "what the model reads"),
         _column("token_ids", pa.list_(pa.int32()), "token ids, (position,)"),
-        _column("tokens", pa.list_(pa.string()), "each token's stretch of the text, (position,); joined they give the text"),
+        _column(
+            "tokens", pa.list_(pa.string()), "each token's stretch of the text, (position,); joined they give the text"
+        ),
         _column("prefixes", pa.list_(pa.int64()), "(position,); equal numbers: equal tokens up to and including here"),
     ]
 )
@@ -71,12 +74,16 @@ TOP_TOKENS = pa.schema(
         _column("component", pa.int32(), "component in the table's basis, from 0"),
         _column("polarity", pa.string(), "positive or negative"),
         _column("rank", pa.int32(), "1 is the most extreme activation of this polarity"),
-        _column("activation", pa.float32(), "A[component] . x, unscaled; in the svd basis sigma * (v . x) / sigma = v . x"),
+        _column(
+            "activation", pa.float32(), "A[component] . x, unscaled; in the svd basis sigma * (v . x) / sigma = v . x"
+        ),
         _column("example", pa.int32(), "the dataset row"),
         _column("position", pa.int32(), "the token's position in its example"),
         _column("token_id", pa.int32(), "the token's id"),
         _column("token", pa.string(), "the token's text"),
-        _column("occurrences", pa.int32(), "tokens with exactly this context and so this activation; 1 in the plain list"),
+        _column(
+            "occurrences", pa.int32(), "tokens with exactly this context and so this activation; 1 in the plain list"
+        ),
         _column("target_position", pa.int32(), "index of the token in the context"),
         _column("context", pa.list_(pa.string()), "token texts around the token, clipped at the example's ends"),
         _column("context_activations", pa.list_(pa.float32()), "the feature's activations on the context"),
@@ -89,14 +96,20 @@ STATISTICS = pa.schema(
         _column("projection", pa.string(), "name of the adapted module in its layer"),
         _column("component", pa.int32(), "component in the table's basis, from 0"),
         _column("basis", pa.string(), "raw or svd"),
-        _column("tied", pa.bool_(), "svd: a neighbour has nearly the same singular value, so only their span means something"),
+        _column(
+            "tied",
+            pa.bool_(),
+            "svd: a neighbour has nearly the same singular value, so only their span means something",
+        ),
         _column("count", pa.int64(), "finite activations, over every real token of every example"),
         _column("non_finite", pa.int64(), "NaN and infinite activations; never ranked, not in the other columns"),
         _column("min", pa.float64(), "lowest activation"),
         _column("max", pa.float64(), "highest activation"),
         _column("mean", pa.float64(), "mean activation"),
         _column("std", pa.float64(), "standard deviation of the population"),
-        _column("effect_scale", pa.float64(), "times |activation|: the norm of what the feature adds to the module's output"),
+        _column(
+            "effect_scale", pa.float64(), "times |activation|: the norm of what the feature adds to the module's output"
+        ),
         _column("bin_edges", pa.list_(pa.float64()), "histogram bin edges, (bins + 1,)"),
         _column("total_counts", pa.list_(pa.int64()), "activations per bin, (bins,)"),
         _column("positive_counts", pa.list_(pa.int64()), "activations > 0 per bin, (bins,)"),
@@ -116,7 +129,9 @@ COSINES = pa.schema(
 INTERPRETATIONS = pa.schema(
     [
         _column("key", pa.string(), "the entry's key in interpretations.json"),
-        pa.field("layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}),
+        pa.field(
+            "layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}
+        ),
         pa.field("projection", pa.string(), metadata={"description": "likewise"}),
         pa.field("component", pa.int32(), metadata={"description": "likewise; null for rank 1"}),
         pa.field("basis", pa.string(), metadata={"description": "likewise; raw or svd, null for rank 1"}),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
+from jinja2 import Environment, TemplateSyntaxError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from loradash_assets.compute.prompts import PromptFormat, prompt_builder
-from loradash_assets.schema import Basis
+from loradash_assets.schema import Basis, PromptFormat
 
 SETTINGS_FILE = "loradash.yaml"
 
@@ -83,8 +83,17 @@ class DatasetSettings(_Section):
     @model_validator(mode="after")
     def _template_is_there_and_parses(self) -> DatasetSettings:
         if self.prompt_format == "template":
-            prompt_builder("template", template=self.template)
+            _check_template(self.template)
         return self
+
+
+def _check_template(template: str | None) -> None:
+    if template is None:
+        raise ValueError("prompt format 'template' needs dataset.template")
+    try:
+        Environment().parse(template)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"dataset.template does not parse: {error}") from error
 
 
 class RecordingSettings(_Section):

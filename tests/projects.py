@@ -61,7 +61,8 @@ def save_adapter(directory: Path, base: Path, seed: int = 1, strength: float = 0
     """Save a LoRA with random A and B of standard deviation `strength`; rank 1 on every linear module by default."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base)
-    lora = LoraConfig(task_type="CAUSAL_LM", **{"r": 1, "lora_alpha": 4, "target_modules": "all-linear", **options})
+    defaults: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 4, "target_modules": "all-linear"}
+    lora = LoraConfig(**{**defaults, **options})
     adapted = get_peft_model(model, lora)
     assert isinstance(adapted, PeftModel)
     with torch.no_grad():

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
@@ -37,8 +36,12 @@ def interpretations(
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "interpretations.parquet")
-        unknown = table.filter(pc.invert(table["known"]))["key"].to_pylist()
-        return {**table_metadata(table), "starred": pc.sum(table["starred"]).as_py() or 0, "unknown_keys": unknown}
+        rows = table.select(["key", "known", "starred"]).to_pylist()
+        return {
+            **table_metadata(table),
+            "starred": sum(row["starred"] for row in rows),
+            "unknown_keys": [row["key"] for row in rows if not row["known"]],
+        }
 
     inputs = (observed_interpretations(project.settings), features.digest)
     return result(context, project, "interpretations", inputs, build, describe, module=MODULE)

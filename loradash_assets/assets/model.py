@@ -23,7 +23,7 @@ CONVERTED = "model"
     metadata=IN_STORE,
 )
 def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[Entry]:
-    """Where the base model's files are: a directory, the hub's snapshot, or a GGUF file converted once to safetensors."""
+    """Where the base model's files are: a directory, a hub snapshot, or a GGUF file converted once to safetensors."""
     from loradash_assets.compute.model import download_model, model_facts
 
     settings = project.settings.model

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class StoreIOManager(dg.IOManager):
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors() -> Generator[None]:
     """Turn an error that the user can act on into a Dagster failure that shows its message and is not retried."""
     try:
         yield
@@ -86,6 +86,7 @@ def result(
     module: str,
     resumable: bool = False,
     asset_key: dg.AssetKey | None = None,
+    check: Callable[[Entry], Sequence[dg.AssetCheckResult]] = lambda _: (),
 ) -> dg.MaterializeResult[Entry]:
     """Build the entry of `stage` made from `inputs` unless the store has it, and describe it.
 
@@ -94,13 +95,19 @@ def result(
     """
     started = time.monotonic()
     with user_errors():
-        entry, hit = project.store.build(stage, fingerprint(code_version(module), *inputs), builder, resumable=resumable)
+        entry, hit = project.store.build(
+            stage, fingerprint(code_version(module), *inputs), builder, resumable=resumable
+        )
     seconds = time.monotonic() - started
     name = "/".join(asset_key.path) if asset_key else stage
     context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")
     metadata = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **describe(entry)}
     return dg.MaterializeResult(
-        value=entry, asset_key=asset_key, data_version=dg.DataVersion(entry.digest), metadata=metadata
+        value=entry,
+        asset_key=asset_key,
+        data_version=dg.DataVersion(entry.digest),
+        metadata=metadata,
+        check_results=check(entry),
     )
 
 

@@ -34,8 +34,10 @@ def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.rows import hub_rows, local_rows, rows_table
 
-        local = isinstance(source, LocalSource)
-        rows = local_rows(source.path, dataset.split) if local else hub_rows(source.name, dataset.config, dataset.split)
+        if isinstance(source, LocalSource):
+            rows = local_rows(source.path, dataset.split)
+        else:
+            rows = hub_rows(source.name, dataset.config, dataset.split)
         table = rows_table(rows, dataset.num_examples)
         pq.write_table(table, directory / "rows.parquet")
         return {"rows": table.num_rows}
@@ -58,7 +60,7 @@ def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
 def prompts(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], dataset_rows: Entry, base_model: Entry
 ) -> dg.MaterializeResult[Entry]:
-    """What the model reads: each usable row's text, token ids and token texts; and the rows that were skipped or cut."""
+    """What the model reads: each usable row's text, token ids and token texts; and the rows skipped or cut."""
     dataset = project.settings.dataset
     fields = ("prompt_format", "text_column", "messages_column", "template", "max_tokens")
 

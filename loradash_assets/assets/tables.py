@@ -59,7 +59,7 @@ def _spec(layer: int, upstream: Sequence[str]) -> dg.AssetSpec:
     return dg.AssetSpec(
         table_key(layer),
         deps=[*upstream, settings_key("tables")],
-        description=f"The tokens that excite each feature of {where} most, with contexts, and statistics over all tokens.",
+        description=f"The tokens that excite each feature of {where} most, in context; statistics over all tokens.",
         group_name=GROUP,
         kinds={"parquet"},
         skippable=True,
@@ -99,10 +99,17 @@ def _layer_table(
         return {**table_metadata(table, PREVIEW), **entry.facts}
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
-    made = result(
-        context, project, "top_tokens", inputs, build, describe, module=MODULE, asset_key=table_key(layer)
+    return result(
+        context,
+        project,
+        "top_tokens",
+        inputs,
+        build,
+        describe,
+        module=MODULE,
+        asset_key=table_key(layer),
+        check=lambda entry: [_check(layer, entry, prompts.facts["tokens"])],
     )
-    return made._replace(check_results=[_check(layer, made.value, prompts.facts["tokens"])])
 
 
 def _check(layer: int, table: Entry, tokens: int) -> dg.AssetCheckResult:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-PromptFormat = Literal["text", "deepseek", "chat", "template"]
+from loradash_assets.schema import PromptFormat
+
 Row = Mapping[str, Any]
 
 DEEPSEEK = (

@@ -121,7 +121,11 @@ class Run:
         if self.non_finite:
             lines.append(f"{self.non_finite:,} activations are NaN or infinite and are not ranked")
         if self.skipped or self.truncated:
-            lines.append(f"{self.skipped} rows were skipped and {self.truncated} truncated; the asset 'prompts' lists them")
+            lines.append(
+                f"{self.skipped} rows were skipped and {self.truncated} truncated; the asset 'prompts' lists them"
+            )
         if self.distinct_contexts and not self.contexts_can_be_shared:
-            lines.append("equal contexts are listed separately: this model's activations depend on more than the tokens before")
+            lines.append(
+                "equal contexts are listed separately: this model's activations depend on more than the tokens before"
+            )
         return lines

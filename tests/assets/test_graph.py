@@ -37,11 +37,15 @@ class Graph:
 
     def run(self, *assets: str, success: bool = True) -> dict[str, str]:
         """Run the build job (on `assets` only, if named); return whether each asset was a cache hit or a miss."""
-        outcome = self.definitions().resolve_job_def(BUILD_JOB).execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(name.split("/")) for name in assets] or None,
-            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-            raise_on_error=False,
+        outcome = (
+            self.definitions()
+            .resolve_job_def(BUILD_JOB)
+            .execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(name.split("/")) for name in assets] or None,
+                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+                raise_on_error=False,
+            )
         )
         assert outcome.success == success
         return {
@@ -207,8 +211,8 @@ def test_an_unusable_adapter_fails_by_name_before_the_model_is_loaded(graph: Gra
     name = next(name for name in tensors if "layers.2.mlp.up_proj.lora_B" in name)
     del tensors[name]
     save_file(tensors, weights, metadata={"format": "pt"})
-    outcome = graph.definitions().resolve_job_def(BUILD_JOB).execute_in_process(
-        instance=graph.instance, raise_on_error=False
+    outcome = (
+        graph.definitions().resolve_job_def(BUILD_JOB).execute_in_process(instance=graph.instance, raise_on_error=False)
     )
     failures = [event for event in outcome.all_events if event.is_step_failure]
     assert [event.step_key for event in failures] == ["features"]

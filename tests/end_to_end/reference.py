@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -59,9 +60,11 @@ def forward_activations(model: Path, adapter: Path, examples: list[Example], dty
     adapted = PeftModel.from_pretrained(base, str(adapter), autocast_adapter_dtype=False).to(dtype).eval()
     inputs: dict[str, torch.Tensor] = {}
     directions: dict[str, torch.Tensor] = {}
-    for name, module in adapted.get_base_model().named_modules():
-        if hasattr(module, "lora_A") and len(module.lora_A):
-            directions[name] = module.lora_A["default"].weight.detach().double()  # (1, in)
+    for name, hooked in adapted.get_base_model().named_modules():
+        if isinstance(hooked, LoraLayer):
+            weight: Any = hooked.lora_A["default"].weight
+            directions[name] = weight.detach().double()  # (1, in)
+            module: Any = hooked
             module.register_forward_pre_hook(lambda _, args, name=name: inputs.__setitem__(name, args[0].detach()))
     values: Values = {_feature(name): [] for name in directions}
     for example in examples:
@@ -87,7 +90,9 @@ def recorded_activations(store: Path, examples: list[Example], features: dict[in
     return {feature: np.split(values, ends[:-1]) for feature, values in flat.items()}
 
 
-def top_tokens(examples: list[Example], values: list[np.ndarray], k: int, window: int, sign: int) -> list[dict[str, Any]]:
+def top_tokens(
+    examples: list[Example], values: list[np.ndarray], k: int, window: int, sign: int
+) -> list[dict[str, Any]]:
     """Return the feature's k highest (sign 1) or lowest (sign -1) tokens in the original's schema."""
     ranked = sorted(
         (-sign * float(value), example.row, position, index)

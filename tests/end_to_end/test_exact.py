@@ -1,4 +1,4 @@
-"""The export of a whole build against brute force, on a tiny model and on the demo's: "Exactness" in docs/semantics.md."""
+"""The export of a whole build against brute force, on a tiny model and the demo's: "Exactness" in docs/semantics.md."""
 
 from __future__ import annotations
 
@@ -119,10 +119,8 @@ def test_the_error_is_at_most_twice_that_of_pefts_own_forward(built: Built) -> N
 def test_the_metadata_are_the_originals(built: Built) -> None:
     """Field names and their order are part of the format."""
     metadata = built.export["metadata"]
-    assert list(metadata) == (
-        ["modelName", "loraPath", "numLayers", "loraLayers", "numLoraLayers", "numExamples", "topK", "contextWindow"]
-        + ["generatedAt"]
-    )
+    names = "modelName loraPath numLayers loraLayers numLoraLayers numExamples topK contextWindow generatedAt"
+    assert list(metadata) == names.split()
     assert metadata["loraLayers"] == [layer["layerIdx"] for layer in built.export["layers"]]
     assert metadata["numLoraLayers"] == metadata["numLayers"] == len(built.export["layers"])
 
