@@ -7,7 +7,6 @@ The project is the working directory; `loradash.yaml` there holds the settings, 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -30,8 +29,7 @@ from loradash_assets.settings import (
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DAGSTER_SETTINGS = "dagster.yaml"
-BUILD_EXAMPLES = 50
+BUILD_EXAMPLES = 50  # the original's default for its whole refresh; its generator's is the settings' own
 
 # Command-line name -> section and field of the settings; these are the original's options, then ours.
 OPTIONS = {
@@ -52,20 +50,29 @@ OPTIONS = {
 WHOLE_NUMBERS = {"rank", "num-examples", "top-k", "context-window", "histogram-bins"}
 
 
-def _setting_option(name: str) -> Callable[[Command], Command]:
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _setting_option(name: str, default: object) -> Callable[[Command], Command]:
     section, field = OPTIONS[name]
-    info = field_info(section, field)
-    shown = "" if info.default is None else f" [default: {info.default}]"
-    text = f"{info.description} ({section}.{field}){shown}"
+    shown = "" if default is None else f" [default: {default}]"
+    text = f"{field_info(section, field).description} ({section}.{field}){shown}"
     if name == "distinct-contexts":
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
-    kind = click.Choice(choices(section, field)) if choices(section, field) and name not in WHOLE_NUMBERS else None
-    number = click.INT if name in WHOLE_NUMBERS else click.STRING
-    return click.option(f"--{name}", type=kind or number, default=None, help=text)
+    allowed = choices(section, field)
+    kind = click.Choice(allowed) if allowed else click.INT if name in WHOLE_NUMBERS else click.STRING
+    return click.option(f"--{name}", type=kind, default=None, help=text)
 
 
-def _setting_options(command: Command) -> Command:
-    return reduce(lambda decorated, name: _setting_option(name)(decorated), reversed(OPTIONS), command)
+def _run_options(**defaults: object) -> Callable[[Command], Command]:
+    """Return the options of a command that runs the model; `defaults` are those that differ from the settings'."""
+    own = {name: defaults.get(field, field_info(section, field).default) for name, (section, field) in OPTIONS.items()}
+    options = [
+        *(_setting_option(name, default) for name, default in own.items()),
+        click.option("--no-copy", is_flag=True, help="write the data file only, and leave the dashboard as it is"),
+        click.option("--output", type=FILE, help="also write the data file here"),
+    ]
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def _settings(options: Mapping[str, Any] | None = None, examples: int | None = None) -> Settings:
@@ -89,6 +96,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (SettingsError, InputError) as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # not about a file, such as a closed pipe, which click handles
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(cls=_Group, invoke_without_command=True)
@@ -106,15 +117,15 @@ def main(context: click.Context) -> None:
 
 
 def _next_step(project: Path) -> str:
-    if not (project / SETTINGS_FILE).exists():
-        return (
-            f"'loradash init' writes {SETTINGS_FILE}, where you name base model, adapter and dataset; or do it at once:\n"
-            "  loradash build --base-model MODEL --lora-path ADAPTER --dataset DATASET"
-        )
     dashboard = _dashboard(load_settings(project))
-    if not dashboard.exists():
+    if dashboard.exists():
+        return f"open {dashboard}, or write notes on it with 'loradash annotate'."
+    if (project / SETTINGS_FILE).exists():
         return f"'loradash build' makes the dashboard that {SETTINGS_FILE} here describes."
-    return f"open {dashboard}, or write notes on it with 'loradash annotate'."
+    return (
+        f"'loradash init' writes {SETTINGS_FILE}, where you name base model, adapter and dataset; or at once:\n"
+        "  loradash build --base-model MODEL --lora-path ADAPTER --dataset DATASET"
+    )
 
 
 def _dashboard(settings: Settings) -> Path:
@@ -125,40 +136,48 @@ def _dashboard(settings: Settings) -> Path:
 
 @main.command()
 def init() -> None:
-    """Write loradash.yaml here: every setting at its default, with a comment."""
+    """Write loradash.yaml here, with every setting explained."""
     file = Path.cwd() / SETTINGS_FILE
-    if file.exists():
-        raise click.ClickException(f"{file} is there already")
-    file.write_text(commented_yaml(Settings()), encoding="utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(commented_yaml(Settings()))
+    except FileExistsError as error:
+        raise click.ClickException(f"{file} is there already") from error
     click.echo(f"Wrote {file}. Name your adapter, base model and dataset in it, then run 'loradash build'.")
 
 
 @main.command()
-@_setting_options
-@click.option("--no-copy", is_flag=True, help="write the data file only, and leave the dashboard as it is")
-def build(no_copy: bool, **options: Any) -> None:
-    """Bring everything up to date: record, make the tables, the dashboard, the data file and the report.
+@_run_options(num_examples=BUILD_EXAMPLES)
+def build(no_copy: bool, output: Path | None, **options: Any) -> None:
+    """Bring everything up to date, from the model to the dashboard.
 
-    What has not changed comes from the store. --num-examples is 50 where neither the option nor loradash.yaml says.
+    Makes what is missing or out of date: activations, tables, dashboard, data file and interpretation report.
+    What has not changed comes from the store. An option counts before loradash.yaml, and that before the defaults.
     """
-    settings = _settings(options, BUILD_EXAMPLES)
-    _run(settings, ["activations_data"] if no_copy else None)
-    _say_where(settings, no_copy=no_copy)
+    _make(_settings(options, BUILD_EXAMPLES), ["activations_data"] if no_copy else None, output, no_copy=no_copy)
 
 
 @main.command()
-@_setting_options
-@click.option("--no-copy", is_flag=True, help="write the data file only, and leave the dashboard as it is")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="also write the data file here")
+@_run_options()
 def generate(no_copy: bool, output: Path | None, **options: Any) -> None:
-    """Record the activations and write activations_data.json."""
+    """Record the activations and write activations_data.json.
+
+    The dashboard follows, unless --no-copy is given; the interpretation report does not.
+    What has not changed comes from the store. An option counts before loradash.yaml, and that before the defaults.
+    """
+    targets = ["activations_data"] if no_copy else ["activations_data", "dashboard"]
+    _make(_settings(options), targets, output, no_copy=no_copy)
+
+
+def _make(settings: Settings, targets: list[str] | None, output: Path | None, *, no_copy: bool) -> None:
     from loradash_assets.site.outputs import DATA_FILE
 
-    settings = _settings(options)
-    _run(settings, ["activations_data"] if no_copy else ["activations_data", "dashboard"])
+    _run(settings, targets)
     _copy(settings.output_dir / DATA_FILE, output)
-    _say_where(settings, no_copy=no_copy)
     click.echo(f"Data file: {output or settings.output_dir / DATA_FILE}")
+    if not no_copy:
+        click.echo(f"Dashboard: {_dashboard(settings)}")
+        click.echo("Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.")
 
 
 @main.command()
@@ -167,9 +186,16 @@ def generate(no_copy: bool, output: Path | None, **options: Any) -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="an activations_data.json [default: the project's own results]",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="the HTML file to write")
+@click.option(
+    "--output",
+    type=FILE,
+    help="the HTML file to write [default: lora_activations_dashboard.html, here with --data, else in output-dir]",
+)
 def render(data: Path | None, output: Path | None) -> None:
-    """Draw the dashboard, without running the model: from the last build, or from a data file."""
+    """Draw the dashboard without running the model.
+
+    It shows the last build's results, or those in a data file of this program or of the original.
+    """
     settings = _settings()
     if data is not None:
         target = output or Path(_dashboard(settings).name)
@@ -202,9 +228,15 @@ def _render_file(settings: Settings, data: Path, target: Path) -> None:
     write_atomically(target, render_dashboard(page, notes).encode())
 
 
+def _annotation_option(field: str, **options: Any) -> Callable[[Command], Command]:
+    info = field_info("annotations", field)
+    text = f"{info.description} (annotations.{field}) [default: {info.default}]"
+    return click.option(f"--{field.replace('_', '-')}", help=text, **options)
+
+
 @main.command()
-@click.option("--port", type=click.IntRange(0, 65535), help=field_info("annotations", "port").description)
-@click.option("--interpretations-file", help=field_info("annotations", "interpretations_file").description)
+@_annotation_option("port", type=click.IntRange(0, 65535))
+@_annotation_option("interpretations_file")
 @click.option("--host", default="127.0.0.1", show_default=True, help="a loopback address")
 def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
     """Serve the dashboard on this machine and save what you write on it."""
@@ -222,14 +254,19 @@ def annotate(port: int | None, interpretations_file: str | None, host: str) -> N
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="port of the Dagster UI")
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 def ui(port: int, host: str) -> None:
-    """Open the Dagster UI on this project: the asset graph, its history, and the schedule.
+    """Open the Dagster UI on this project.
 
-    The history is in .dagster/ and survives a restart.
+    It shows the asset graph, its history and the schedule. The history is in .dagster/ and survives a restart.
     """
+    from loradash_assets.definitions import PROJECT_VARIABLE
     from loradash_assets.run import history_home
+    from loradash_assets.sources import adapter_layers
 
+    settings = _settings()
+    adapter_layers(settings)  # what the graph is made of, before Dagster says so less clearly
     arguments = ["dev", "-m", "loradash_assets.definitions", "--host", host, "--port", str(port)]
-    environment = {**os.environ, "DAGSTER_HOME": str(history_home(Path.cwd()))}
+    environment = {**os.environ, "DAGSTER_HOME": str(history_home(settings.project))}
+    environment[PROJECT_VARIABLE] = str(settings.project)
     with subprocess.Popen([sys.executable, "-m", "dagster", *arguments], env=environment) as process:
         try:
             status = process.wait()
@@ -245,12 +282,7 @@ def _run(settings: Settings, targets: list[str] | None, *, upstream: bool = True
 
 
 def _copy(source: Path, target: Path | None) -> None:
+    from loradash_assets.store import write_atomically
+
     if target is not None and target.resolve() != source:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-
-
-def _say_where(settings: Settings, *, no_copy: bool) -> None:
-    if not no_copy:
-        click.echo(f"Dashboard: {_dashboard(settings)}")
-        click.echo("Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.")
+        write_atomically(target, source.read_bytes())

@@ -10,15 +10,19 @@ import ast
 import hashlib
 from functools import cache
 from importlib.resources import as_file, files
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("loradash_assets", "annotation_server")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @cache
 def code_version(module: str) -> str:
-    """Return the version of `module`'s code, 16 hex digits."""
+    """Return the version of `module`'s code, 16 hex digits. Raises ModuleNotFoundError if there is no such module."""
+    if _source(module) is None:
+        raise ModuleNotFoundError(f"no module {module} to take the version of")
     trees = {name: _tree(name) for name in sorted(_reachable(module))}
     return hashlib.sha256("\n".join(f"{name} {tree}" for name, tree in trees.items()).encode()).hexdigest()[:16]
 
@@ -27,9 +31,9 @@ def code_version(module: str) -> str:
 def resources_version(package: str) -> str:
     """Return the version of the files that lie in `package`: templates, styles and scripts, 16 hex digits."""
     with as_file(files(package)) as root:
-        contents = [(str(file.relative_to(root)), file.read_bytes()) for file in sorted(root.rglob("*.*")) if file.is_file()]
-    kept = [(name, content) for name, content in contents if not name.endswith(".pyc")]
-    return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
+        kept = [file for file in sorted(root.rglob("*.*")) if file.is_file() and file.suffix != ".pyc"]
+        contents = [(str(file.relative_to(root)), file.read_bytes()) for file in kept]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def _reachable(module: str) -> set[str]:
@@ -39,22 +43,30 @@ def _reachable(module: str) -> set[str]:
         name = waiting.pop()
         if name not in seen and _source(name) is not None:
             seen.add(name)
-            waiting += _imports(name)
+            waiting += [*_imports(name), name.rpartition(".")[0] or name]  # importing a module runs its package first
     return seen
 
 
 def _imports(name: str) -> list[str]:
     found: list[str] = []
     for node in ast.walk(_parse(name)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            source = resolve_name("." * node.level + (node.module or ""), _package(name))
+            found += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return [module for module in found if module.split(".")[0] in PACKAGES]
+
+
+def _package(name: str) -> str:
+    source = _source(name)
+    return name if source is not None and source.name == "__init__.py" else name.rpartition(".")[0]
 
 
 def _tree(name: str) -> str:
     tree = _parse(name)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     return ast.dump(tree)
 

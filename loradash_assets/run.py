@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 import dagster as dg
@@ -14,19 +16,20 @@ import dagster as dg
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings
+from loradash_assets.store import write_atomically
 
 DAGSTER_SETTINGS = "dagster.yaml"
 
 
 class RunError(click.ClickException):
-    """A run failed; the message is the first failed asset's."""
+    """A run failed; the message is the failed assets' own."""
 
 
 def history_home(project: Path) -> Path:
-    """Return the directory whose dagster.yaml keeps the run history in the project; write that file if it is missing."""
+    """Return the directory whose dagster.yaml keeps the run history in the project; write it if it is not there."""
     file = project / DAGSTER_SETTINGS
     if not file.exists():
-        file.write_text(files("loradash_assets").joinpath(DAGSTER_SETTINGS).read_text(encoding="utf-8"), encoding="utf-8")
+        write_atomically(file, files("loradash_assets").joinpath(DAGSTER_SETTINGS).read_bytes())
     return project.resolve()
 
 
@@ -60,14 +63,21 @@ def _selection(
 
 
 def _failure(outcome: dg.ExecuteInProcessResult) -> str:
-    failed = [event for event in outcome.all_events if event.is_step_failure]
-    if not failed:
-        return "the run failed before its first step; see the Dagster UI ('loradash ui')"
-    data = failed[0].step_failure_data
+    reasons = dict.fromkeys(_reason(event) for event in outcome.all_events if event.is_step_failure)
+    return "\n".join(reasons) or "the run failed before its first step; see the Dagster UI ('loradash ui')"
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return data.user_failure_data.description
-    cause = data.error.cause if data.error is not None and data.error.cause is not None else data.error
-    return f"asset '{failed[0].step_key}' failed: {cause.to_string() if cause is not None else 'no reason recorded'}"
+    error = data.error
+    if error is None:
+        return f"asset '{event.step_key}' failed: no reason recorded"
+    cause = error.cause or error
+    if issubclass(vars(builtins).get(cause.cls_name or "", Exception), OSError):  # a full disk, a file in the way
+        return cause.message.strip()
+    return f"asset '{event.step_key}' failed: {cause.to_string()}"
 
 
 def _summary(outcome: dg.ExecuteInProcessResult) -> str:
@@ -79,22 +89,29 @@ def _summary(outcome: dg.ExecuteInProcessResult) -> str:
     computed = [name for name, cache in caches if cache == "miss"]
     if not computed:
         return f"Nothing to recompute: all {len(caches)} results were in the store."
+    if len(computed) == len(caches):
+        return f"Computed all {len(caches)} results."
     return f"Computed {len(computed)} of {len(caches)} results; the others were in the store."
 
 
 @dg.logger
-def _console(context: dg.InitLoggerContext) -> logging.Logger:
-    """Assets' own messages, one line each."""
+def _console(_context: dg.InitLoggerContext) -> logging.Logger:
+    """Return a logger that prints the assets' own messages, one line each, and not Dagster's on its own doings."""
     logger = logging.getLogger("loradash.run")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handler = logging.StreamHandler()
+    # Failures come up as RunError; what Dagster says of them here is its own view.
+    handler.addFilter(lambda record: record.levelno < logging.ERROR and _dagster(record).get("dagster_event") is None)
     handler.setFormatter(_Message())
     logger.handlers = [handler]
     return logger
 
 
+def _dagster(record: logging.LogRecord) -> Mapping[str, Any]:
+    return getattr(record, "dagster_meta", {})
+
+
 class _Message(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message: str = getattr(record, "dagster_meta", {}).get("orig_message") or record.getMessage()
-        return f"  {message}"
+        return f"  {_dagster(record).get('orig_message') or record.getMessage()}"

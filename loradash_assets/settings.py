@@ -9,13 +9,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import yaml
-from jinja2 import Environment, TemplateSyntaxError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from loradash_assets.schema import Basis, PromptFormat
@@ -24,8 +28,10 @@ SETTINGS_FILE = "loradash.yaml"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
+INT32_MAX = 2**31 - 1  # rows and positions are int32 in the tables
+Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
+Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
+Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
 
 
 class SettingsError(ValueError):
@@ -37,110 +43,117 @@ class _Section(BaseModel):
 
     def fingerprint(self, *fields: str) -> str:
         """Return a hash of the values of `fields` (all, if none is named)."""
-        values = self.model_dump(include=set(fields) or None)
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        values = self.model_dump()
+        chosen = {name: values[name] for name in fields or values}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def _setting(default: object, description: str) -> Any:
+    return Field(default=default, description=description, validate_default=True)
 
 
 class ModelSettings(_Section):
     """The base model that the adapter was trained on."""
 
-    base_model: Name = Field(
+    base_model: Name = _setting(
         "Qwen/Qwen2.5-32B-Instruct",
-        description="hub name, directory, .gguf file, or package://PACKAGE/FILE.gguf for a file inside a Python package",
+        "hub name, directory, .gguf file, or package://PACKAGE/FILE.gguf for a file inside a Python package",
     )
-    dtype: Dtype = Field("auto", description="auto (as the model was saved), float32, bfloat16 or float16")
-    device: Device = Field("auto", description="auto (CUDA, else MPS, else CPU), cpu, mps, cuda or cuda:N")
-    trust_remote_code: bool = Field(False, description="run Python code that comes with the model; only for models you trust")
+    dtype: Dtype = _setting("auto", "auto (as the model was saved), float32, bfloat16 or float16")
+    device: Device = _setting("auto", "auto (CUDA, else MPS, else CPU), cpu, mps, cuda or cuda:N")
+    trust_remote_code: bool = _setting(False, "run Python code that comes with the model; only for models you trust")
 
 
 class AdapterSettings(_Section):
     """The LoRA adapter to look at."""
 
-    path: Name | None = Field(None, description="directory or hub name of a PEFT LoRA adapter; there is no default")
-    rank: Count | None = Field(None, description="refuse the adapter unless every module has this rank; null: any rank")
-    allow_pickle: bool = Field(False, description="also read adapter_model.bin, which can run code; only for adapters you trust")
+    path: Name | None = _setting(None, "directory or hub name of a PEFT LoRA adapter; there is no default")
+    rank: Count | None = _setting(None, "refuse the adapter unless every module has this rank; null: any rank")
+    allow_pickle: bool = _setting(False, "also read adapter_model.bin, which can run code; only for adapters you trust")
 
 
 class DatasetSettings(_Section):
     """The text that the model reads."""
 
-    path: Name = Field(
-        "simplescaling/s1K-1.1", description="hub name, directory, or a .jsonl, .json, .parquet, .csv or .txt file"
+    path: Name = _setting(
+        "simplescaling/s1K-1.1", "hub name, directory, or a .jsonl, .json, .parquet, .csv or .txt file"
     )
-    config: str | None = Field(None, description="configuration of a hub dataset that has several; null: its default")
-    split: Name = Field("train", description="split of a hub dataset or of a dataset directory")
-    num_examples: Count = Field(100, description="rows to read, usable or not, from the first")
-    prompt_format: PromptFormat = Field(
+    config: Text | None = _setting(None, "configuration of a hub dataset that has several; null: its default")
+    split: Name = _setting("train", "split of a hub dataset or of a dataset directory")
+    num_examples: Count = _setting(100, "rows to read, usable or not, from the first")
+    prompt_format: PromptFormat = _setting(
         "deepseek",
-        description="text (one column), deepseek (question, deepseek_thinking_trajectory, deepseek_attempt), "
+        "text (one column), deepseek (question, deepseek_thinking_trajectory, deepseek_attempt), "
         "chat (the tokenizer's chat template) or template (your own)",
     )
-    text_column: Name = Field("text", description="column of the text format")
-    messages_column: Name = Field("messages", description="column of the chat format: a list of {role, content}")
-    template: str | None = Field(None, description="Jinja template of the template format; the row's fields are its variables")
-    max_tokens: Count | None = Field(None, description="longer examples are cut here and listed; null: the model's positions")
+    text_column: Name = _setting("text", "column of the text format")
+    messages_column: Name = _setting("messages", "column of the chat format: a list of {role, content}")
+    template: Text | None = _setting(None, "Jinja template of the template format; the row's fields are its variables")
+    max_tokens: Count | None = _setting(None, "longer examples are cut here and listed; null: the model's positions")
 
-    @model_validator(mode="after")
-    def _template_is_there_and_parses(self) -> DatasetSettings:
-        if self.prompt_format == "template":
-            _check_template(self.template)
-        return self
-
-
-def _check_template(template: str | None) -> None:
-    if template is None:
-        raise ValueError("prompt format 'template' needs dataset.template")
-    try:
-        Environment().parse(template)
-    except TemplateSyntaxError as error:
-        raise ValueError(f"dataset.template does not parse: {error}") from error
+    @field_validator("template")
+    @classmethod
+    def _template_is_there_and_parses(cls, template: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("prompt_format") == "template":
+            if template is None:
+                raise ValueError("prompt_format 'template' needs one")
+            try:
+                ImmutableSandboxedEnvironment().from_string(template)
+            except TemplateError as error:
+                raise ValueError(f"does not parse: {error}") from error
+        return template
 
 
 class RecordingSettings(_Section):
     """The forward pass. These settings change speed and memory, and results only by rounding."""
 
-    batch_tokens: Count = Field(2048, description="tokens per forward pass, padding included; a longer example runs alone")
-    chunk_tokens: Count = Field(65536, description="tokens per file of recorded activations; at most one is redone after a crash")
+    batch_tokens: Count = _setting(2048, "tokens per forward pass, padding included; a longer example runs alone")
+    chunk_tokens: Count = _setting(
+        65536, "tokens per file of recorded activations; at most one is redone after a crash"
+    )
 
 
 class TableSettings(_Section):
     """What is kept of the recorded activations. Changing these never runs the model."""
 
-    top_k: Count = Field(16, description="tokens to keep per feature and polarity")
-    context_window: Annotated[int, Field(ge=0)] = Field(10, description="tokens shown on each side of a kept token")
-    histogram_bins: Count = Field(50, description="bins of each feature's histogram")
-    basis: Basis = Field(
-        "raw",
-        description="raw (rows of A) or svd (singular directions of scaling * B A), on the dashboard; the same for rank 1",
+    top_k: Count = _setting(16, "tokens to keep per feature and polarity")
+    context_window: Annotated[int, Field(ge=0, le=INT32_MAX)] = _setting(
+        10, "tokens shown on each side of a kept token"
     )
-    distinct_contexts: bool = Field(True, description="list identical contexts once with their number, on the dashboard")
+    histogram_bins: Annotated[int, Field(ge=1, le=10_000)] = _setting(50, "bins of each feature's histogram")
+    basis: Basis = _setting(
+        "raw", "raw (rows of A) or svd (singular directions of scaling * B A), on the dashboard; the same for rank 1"
+    )
+    distinct_contexts: bool = _setting(True, "list identical contexts once with their number, on the dashboard")
 
 
 class DashboardSettings(_Section):
     """The page and where the results go."""
 
-    title: str = Field("LoRA activations", description="the page's title")
-    output_dir: Name = Field("output", description="directory for the dashboard, the report and the data files")
+    title: Text = _setting("LoRA activations", "the page's title")
+    output_dir: Name = _setting("output", "directory for the dashboard, the report and the data files")
 
 
 class AnnotationSettings(_Section):
     """What people write about the features."""
 
-    interpretations_file: Name = Field("interpretations.json", description="the file that holds the notes; keep it in git")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="port of the annotation service; 0: any free one")
+    interpretations_file: Name = _setting("interpretations.json", "the file that holds the notes; keep it in git")
+    port: Annotated[int, Field(ge=0, le=65535)] = _setting(8080, "port of the annotation service; 0: any free one")
 
 
 class ScheduleSettings(_Section):
     """Regeneration while `loradash ui` runs."""
 
-    cron: str | None = Field("0 3 * * *", description="when to recompute what is out of date, as a cron line; null: never")
-    timezone: Name = Field("UTC", description="time zone of the cron line")
+    cron: Text | None = _setting("0 3 * * *", "when to recompute what is out of date, as a cron line; null: never")
+    timezone: Name = _setting("UTC", "time zone of the cron line")
 
 
 class StoreSettings(_Section):
     """Where intermediate results are kept."""
 
-    path: Name = Field(".loradash", description="directory of the content-addressed store; safe to delete, costs a recomputation")
+    path: Name = _setting(
+        ".loradash", "directory of the content-addressed store; safe to delete, costs a recomputation"
+    )
 
 
 class Settings(_Section):
@@ -159,7 +172,8 @@ class Settings(_Section):
 
     def resolve(self, path: str) -> Path:
         """Return `path` as an absolute path; a relative one is relative to the project."""
-        return (self.project / Path(path).expanduser()).resolve()
+        # not pathlib's own: those raise for an unknown ~user and for a loop of links
+        return Path(os.path.realpath(self.project / os.path.expanduser(path)))
 
     @property
     def output_dir(self) -> Path:
@@ -184,37 +198,75 @@ def load_settings(project: Path, overrides: Overrides | None = None) -> Settings
     try:
         settings = Settings.model_validate({**values, "project": project.resolve()})
     except ValidationError as error:
-        lines = [_problem(cast("tuple[str | int, ...]", item["loc"]), item) for item in error.errors()]
-        raise SettingsError("\n".join(f"{SETTINGS_FILE}: {line}" for line in lines)) from error
-    _check_files(settings)
+        raise _error([_problem(item["loc"], item) for item in error.errors()], overrides) from error
+    if missing := list(_missing_files(settings)):
+        raise _error(missing, overrides)
     return settings
+
+
+Problem = tuple[str, str]  # path of the setting, what is wrong with it
+
+
+def _error(problems: list[Problem], overrides: Overrides | None) -> SettingsError:
+    given = {f"{section}.{field}" for section, fields in (overrides or {}).items() for field in fields}
+    return SettingsError(
+        "\n".join(f"{'command line' if path in given else SETTINGS_FILE}: {path}: {text}" for path, text in problems)
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{SETTINGS_FILE}: not valid YAML: {error}") from error
+        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        values: object = None if root is None else loader.construct_document(root)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SettingsError(f"{SETTINGS_FILE}: {_not_yaml(error)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"{SETTINGS_FILE}: must hold sections such as 'model:', not a {type(values).__name__}")
-    if "project" in values:
-        raise SettingsError(f"{SETTINGS_FILE}: project: unknown section")
+    problems = [(path, "stands there twice") for path in _repeated(cast("yaml.MappingNode", root))]
+    if problems or "project" in values:
+        raise _error(problems or [("project", "unknown section")], None)
     sections = cast("dict[str, Any]", values)
     return {name: {} if fields is None else fields for name, fields in sections.items()}
 
 
-def _problem(location: tuple[str | int, ...], error: Mapping[str, Any]) -> str:
+def _not_yaml(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {error.problem}"
+    return f"not valid YAML: {' '.join(str(error).split())}"
+
+
+def _repeated(root: yaml.MappingNode) -> Iterator[str]:
+    """Yield the path of every section that is there twice, and of every setting that is twice in its section."""
+    yield from _twice(root, "")
+    for name, section in root.value:
+        if isinstance(section, yaml.MappingNode):
+            yield from _twice(section, f"{name.value}.")
+
+
+def _twice(mapping: yaml.MappingNode, path: str) -> Iterator[str]:
+    counts = Counter(name.value for name, _ in mapping.value if isinstance(name, yaml.ScalarNode))
+    return (f"{path}{name}" for name, count in counts.items() if count > 1)
+
+
+def _problem(location: tuple[str | int, ...], error: Mapping[str, Any]) -> Problem:
     path = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         known = _known_names(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-        return f"{path}: unknown setting; {hint}"
+        return path, f"unknown setting; {hint}"
+    if error["type"] == "model_type":
+        return path, f"must hold settings: {', '.join(_known_names(location))}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return f"{path}: {message} (got {error['input']!r})" if isinstance(error["input"], str | int | float) else f"{path}: {message}"
+    given = error["input"]
+    shown = f" (got {_scalar(given)})" if isinstance(given, str | int | float | None) else ""
+    return path, f"{message[:1].lower()}{message[1:]}{shown}"
 
 
 def _known_names(location: tuple[str | int, ...]) -> list[str]:
@@ -223,19 +275,15 @@ def _known_names(location: tuple[str | int, ...]) -> list[str]:
     return list(dict(sections())[str(location[0])].model_fields)
 
 
-def _check_files(settings: Settings) -> None:
-    checks = [
+def _missing_files(settings: Settings) -> Iterator[Problem]:
+    named = [
         ("model.base_model", settings.model.base_model, {".gguf"}),
-        ("adapter.path", settings.adapter.path or "hub/name", set[str]()),
+        ("adapter.path", settings.adapter.path, set[str]()),
         ("dataset.path", settings.dataset.path, DATASET_SUFFIXES),
     ]
-    problems = [
-        f"{SETTINGS_FILE}: {field}: no such file or directory: {settings.resolve(value)}"
-        for field, value, suffixes in checks
-        if is_local(settings, value, suffixes) and not settings.resolve(value).exists()
-    ]
-    if problems:
-        raise SettingsError("\n".join(problems))
+    for path, value, suffixes in named:
+        if value is not None and is_local(settings, value, suffixes) and not os.path.exists(settings.resolve(value)):
+            yield path, f"no such file or directory: {settings.resolve(value)}"
 
 
 DATASET_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".txt"}
@@ -250,7 +298,7 @@ def is_local(settings: Settings, value: str, suffixes: set[str]) -> bool:
     if value.startswith("package://"):
         return False
     path_like = value.startswith((".", "/", "~")) or value.count("/") > 1 or Path(value).suffix in suffixes
-    return path_like or settings.resolve(value).exists()
+    return path_like or os.path.exists(settings.resolve(value))  # pathlib's own raises for a name that is too long
 
 
 def sections() -> Iterator[tuple[str, type[_Section]]]:
@@ -274,9 +322,10 @@ def commented_yaml(settings: Settings) -> str:
 
 
 def _scalar(value: object) -> str:
-    if isinstance(value, str) and "\n" in value:
-        return json.dumps(value, ensure_ascii=False)
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    """Return the value as YAML on one line, whatever it holds."""
+    quote = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(value, default_style=quote, default_flow_style=True, allow_unicode=True, width=80)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def field_info(section: str, field: str) -> FieldInfo:
@@ -286,4 +335,5 @@ def field_info(section: str, field: str) -> FieldInfo:
 
 def choices(section: str, field: str) -> tuple[str, ...]:
     """Return the allowed values of a setting that has a fixed list of them."""
-    return get_args(field_info(section, field).annotation)
+    annotation = field_info(section, field).annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

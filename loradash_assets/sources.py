@@ -35,7 +35,7 @@ class LocalSource:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content; of size and time of change for files over 256 MiB, which are too slow to read each time."""
+        """Hash of the content; of size and time of change for files over 256 MiB, too slow to read each time."""
         files = [self.path] if self.path.is_file() else sorted(file for file in self.path.rglob("*") if file.is_file())
         root = self.path if self.path.is_dir() else self.path.parent
         return fingerprint([(str(file.relative_to(root)), _content(file)) for file in files])
@@ -93,4 +93,3 @@ def _revision(name: str, kind: str, error: type[InputError], field: str) -> str:
         return "offline"
     except Exception as reason:  # the hub's client raises its own and HTTP's
         raise error(f"{field}: '{name}' is neither here nor, as far as can be told, on the hub: {reason}") from reason
-

@@ -1,9 +1,10 @@
 """The content-addressed store: every intermediate result under the fingerprint of what it was made from.
 
 An entry is a directory `STAGE/FINGERPRINT/` with a `manifest.json`. It is built in `STAGE/FINGERPRINT.partial/` and
-appears under its name by one rename, complete or not at all. The manifest holds the SHA-256 of every file; an entry
-that does not match it is thrown away and built again. The entry's digest hashes its content, not what it was made
-from: equal content from different inputs stops a recomputation from spreading.
+appears under its name by one rename, complete or not at all. The manifest holds the SHA-256 of every file and a seal
+over itself; an entry that does not match is thrown away and built again. The entry's digest hashes its content, not
+what it was made from: equal content from different inputs stops a recomputation from spreading. Facts whose names
+begin with an underscore (times, places) are no content.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Entry:
 
     @cached_property
     def manifest(self) -> Facts:
-        """The manifest: `facts` of the builder, `files` with their SHA-256, `digest` of all content."""
+        """The manifest: the builder's `facts`, `files` with their SHA-256, `digest` of the content, `seal` of these."""
         return cast("Facts", json.loads((self.path / MANIFEST).read_text(encoding="utf-8")))
 
     @property
@@ -79,6 +80,8 @@ class Store:
             for leftover in [target] if resumable else [target, partial]:
                 shutil.rmtree(leftover, ignore_errors=True)
             partial.mkdir(exist_ok=True)
+            for unfinished in partial.rglob("*.tmp"):  # of a writer that was killed; not part of the result
+                unfinished.unlink()
             _write_manifest(partial, builder(partial))
             partial.rename(target)
             return Entry(target), False
@@ -86,7 +89,7 @@ class Store:
 
 def fingerprint(*parts: object) -> str:
     """Return a short hash of `parts`, which must be plain JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return _hash(parts)[:32]
 
 
 def file_digest(file: Path) -> str:
@@ -110,7 +113,7 @@ def is_intact(entry: Entry) -> bool:
     """Whether every file named in the manifest is there with the bytes that it names."""
     try:
         files = cast("Mapping[str, str]", entry.manifest["files"])
-        return entry.digest == _digest(files, entry.facts) and all(
+        return entry.manifest == _manifest(files, entry.facts) and all(
             file_digest(entry.path / name) == expected for name, expected in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -120,10 +123,15 @@ def is_intact(entry: Entry) -> bool:
 def _write_manifest(directory: Path, facts: Facts) -> None:
     names = sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file())
     files = {name: file_digest(directory / name) for name in names if name != MANIFEST}
-    manifest = {"digest": _digest(files, facts), "facts": facts, "files": files}
-    write_atomically(directory / MANIFEST, json.dumps(manifest, indent=1).encode())
+    as_read_back = json.loads(json.dumps(facts))  # a tuple becomes a list, a number as a key becomes text
+    write_atomically(directory / MANIFEST, json.dumps(_manifest(files, as_read_back), indent=1).encode())
 
 
-def _digest(files: Mapping[str, str], facts: Facts) -> str:
-    content = {"files": files, "facts": {name: value for name, value in facts.items() if not name.startswith("_")}}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _manifest(files: Mapping[str, str], facts: Facts) -> Facts:
+    content = {name: value for name, value in facts.items() if not name.startswith("_")}
+    manifest = {"digest": _hash({"files": files, "facts": content}), "facts": facts, "files": files}
+    return {**manifest, "seal": _hash(manifest)}
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

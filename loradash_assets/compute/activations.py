@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.catalogue import read_modules
-from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
 from loradash_assets.compute.recording import RecordingPlan, record
 from loradash_assets.compute.tokens import TokenIndex
 
 if TYPE_CHECKING:
     from loradash_assets.compute.features import AdaptedModule
+    from loradash_assets.compute.forward import AdaptedModel
 
 LIBRARIES = ("torch", "transformers", "peft")
 SECONDS_BETWEEN_LOG_LINES = 10
@@ -80,6 +80,8 @@ def record_activations(recording: Recording, target: Path, log: Callable[[str], 
 
 
 def _load(recording: Recording, modules: list[AdaptedModule]) -> AdaptedModel:
+    from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
+
     device = choose_device(recording.device)
     base = load_model(
         recording.model, dtype=recording.dtype, device=device, trust_remote_code=recording.trust_remote_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.schema import OUTSIDE_LAYERS
@@ -44,25 +45,32 @@ def weights_file(directory: Path, *, allow_pickle: bool) -> Path:
 def tensor_names(file: Path) -> list[str]:
     """Return the names of the tensors in a weights file. Raises AdapterError if it is damaged."""
     if file.name == PICKLE:
-        import torch
-
-        return list(torch.load(file, map_location="cpu", weights_only=True))
+        return list(_unpickled(file))
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if length > MAX_HEADER_BYTES:
                 raise ValueError("its header is too long")
-            header = json.loads(stream.read(length))
+            header = dict(json.loads(stream.read(length)))
         return [name for name in header if name != "__metadata__"]
     except (OSError, ValueError, TypeError) as error:
         raise AdapterError(f"adapter.path: {file} is not a valid safetensors file: {error}") from error
 
 
+def _unpickled(file: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # the unpickler trusts the file: a damaged one fails anywhere in it
+        raise AdapterError(f"adapter.path: cannot read {file}: {error}") from error
+
+
 def layers(names: list[str]) -> list[int]:
-    """Return the layers, in order, that have LoRA tensors among `names`; -1 stands for modules outside the layers."""
-    return sorted({layer_of(name) for name in names if ".lora_" in name})
+    """Return the layers, in order, of the linear modules with LoRA tensors among `names`; -1: outside the layers."""
+    return sorted({layer_of(name) for name in names if name.endswith(".lora_A.weight")})
 
 
 def layer_of(module: str) -> int:
     """Return the layer in a dotted module or tensor name: its first number, or -1 where there is none."""
-    return next((int(part) for part in module.split(".") if part.isdigit()), OUTSIDE_LAYERS)
+    return next((int(part) for part in module.split(".") if part.isdecimal()), OUTSIDE_LAYERS)

@@ -33,9 +33,7 @@ def write_catalogue(
     Raises AdapterError as `read_catalogue`.
     """
     base = load_config(model_directory, trust_remote_code=trust_remote_code)
-    catalogue = read_catalogue(
-        adapter, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, rank=rank
-    )
+    catalogue = read_catalogue(adapter, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, rank=rank)
     pq.write_table(catalogue.table(), target / FEATURES_FILE)
     directions = {f"{module.name}.A": module.A for module in catalogue.modules}
     directions |= {f"{module.name}.B": module.B for module in catalogue.modules}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -121,7 +121,7 @@ def _encode(
     kept: list[tuple[int, int]] = encoded["offset_mapping"][:max_tokens]
     if len(kept) < len(token_ids):
         text = text[: max(end for _, end in kept)]
-    strings: list[str] = tokenizer.convert_ids_to_tokens(token_ids[:max_tokens])
+    strings = cast("list[str]", tokenizer.convert_ids_to_tokens(token_ids[:max_tokens]))
     return _Example(text, token_ids[:max_tokens], token_texts(text, kept, strings)), len(token_ids)
 
 

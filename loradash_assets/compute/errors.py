@@ -1,4 +1,4 @@
-"""Errors that a user can act on: the message names the file or module and what to do, and is shown without a traceback."""
+"""Errors that a user can act on: the message names what is wrong and what to do, and is shown without a traceback."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ says which modules it adapts, with which rank and scaling, and which tensors it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,11 +22,11 @@ from loradash_assets.schema import FEATURES
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from torch import Tensor
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 ADAPTER_NAME = "default"
 PREFIX = "base_model.model."
-BASE_CHANGING_INITIALISATIONS = ("pissa", "olora", "corda", "eva_residual", "lora_ga")
+BASE_CHANGING_INITIALISATIONS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 NO_PLAIN_INPUT = {
     "alora_invocation_tokens": "activated LoRA routes only some tokens through A",
     "use_qalora": "QA-LoRA pools x before A",
@@ -79,17 +79,21 @@ def read_catalogue(
     Raises AdapterError naming the tensor, module or field if it is no LoRA adapter, does not fit the base model, has
     no plain A x, needs a base model that was changed when it was created, or has another rank than `rank`.
     """
-    import peft
+    from peft import get_peft_model_state_dict
 
     weights_file(directory, allow_pickle=allow_pickle)
     config = _lora_config(directory)
-    model = _skeleton(base, config, trust_remote_code=trust_remote_code)
-    tensors = peft.load_peft_weights(str(directory), device="cpu")
-    _check_tensors(peft.get_peft_model_state_dict(model), tensors, directory)
-    modules, unrecorded = _modules(model, tensors)
+    base_model_name, config.base_model_name_or_path = config.base_model_name_or_path or "", None
+    skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
+    names = [name for name, _ in skeleton.named_modules()]
+    model = _adapted(skeleton, config)
+    tensors = _tensors(directory)
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    _check_tensors(expected, _saved_embeddings(model), tensors, directory)
+    modules, unrecorded = _modules(model, names, tensors)
     if wrong := [module for module in modules if rank is not None and module.rank != rank]:
         raise AdapterError(f"adapter.rank: {wrong[0].name} has rank {wrong[0].rank}, not {rank}")
-    return Catalogue(tuple(modules), unrecorded, config.base_model_name_or_path or "")
+    return Catalogue(tuple(modules), unrecorded, base_model_name)
 
 
 def _lora_config(directory: Path) -> LoraConfig:
@@ -118,25 +122,49 @@ def _lora_config(directory: Path) -> LoraConfig:
     return config
 
 
-def _skeleton(base: PretrainedConfig, config: LoraConfig, *, trust_remote_code: bool) -> PeftModel:
+def _meta_model(base: PretrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:
     import torch
-    from peft import PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(base, trust_remote_code=trust_remote_code)
+        return AutoModelForCausalLM.from_config(base, trust_remote_code=trust_remote_code)
+
+
+def _adapted(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    from peft import get_peft_model
+
     try:
         return cast("PeftModel", get_peft_model(model, config, ADAPTER_NAME, low_cpu_mem_usage=True))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError) as error:
         raise AdapterError(f"adapter.path: the adapter does not fit the base model: {error}") from error
 
 
-def _check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], directory: Path) -> None:
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} belongs to no module of the base model" for name in found if name not in expected]
+def _tensors(directory: Path) -> dict[str, Tensor]:
+    from peft import load_peft_weights
+
+    try:
+        return load_peft_weights(str(directory), device="cpu")
+    except Exception as error:  # safetensors and the unpickler raise their own
+        raise AdapterError(f"adapter.path: cannot read the weights in {directory}: {error}") from error
+
+
+def _saved_embeddings(model: PeftModel) -> dict[str, Tensor]:
+    """PEFT saves the embeddings' own weights beside the adapter where they were resized or adapted."""
+    base = cast("PreTrainedModel", model.get_base_model())
+    ends = (base.get_input_embeddings(), base.get_output_embeddings())
+    prefixes = tuple(f"{PREFIX}{name}." for name, module in base.named_modules() if module in ends)
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefixes)}
+
+
+def _check_tensors(
+    needed: Mapping[str, Tensor], allowed: Mapping[str, Tensor], found: Mapping[str, Tensor], directory: Path
+) -> None:
+    known = {**allowed, **needed}
+    problems = [f"{name} is missing" for name in needed if name not in found]
+    problems += [f"{name} belongs to no module of the base model" for name in found if name not in known]
     problems += [
         f"{name} has shape {tuple(found[name].shape)}, the base model needs {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
+        for name, tensor in known.items()
         if name in found and tensor.shape != found[name].shape
     ]
     problems += [f"{name} holds NaN or infinity" for name, tensor in found.items() if not tensor.isfinite().all()]
@@ -145,12 +173,14 @@ def _check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], 
         raise AdapterError(f"adapter.path: {directory} does not fit the base model: {'; '.join(problems[:3])}{more}")
 
 
-def _modules(model: PeftModel, tensors: Mapping[str, Tensor]) -> tuple[list[AdaptedModule], dict[str, str]]:
+def _modules(
+    model: PeftModel, names: Sequence[str], tensors: Mapping[str, Tensor]
+) -> tuple[list[AdaptedModule], dict[str, str]]:
     from peft.tuners.lora import LoraLayer
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
     unrecorded = {name: reason for name, module in adapted.items() if (reason := _obstacle(module))}
-    projections = projection_names([name for name in adapted if name not in unrecorded])
+    projections = projection_names([name for name in adapted if name not in unrecorded], names)
     modules = [
         AdaptedModule(
             name=name,
@@ -174,18 +204,21 @@ def _obstacle(module: object) -> str:
     return ""
 
 
-def projection_names(modules: list[str]) -> dict[str, str]:
-    """Return each module's name within its layer: its last name, or the shortest dotted suffix that is unique there."""
-    names: dict[str, str] = {}
-    for module in modules:
-        siblings = [other.split(".") for other in modules if layer_of(other) == layer_of(module)]
-        parts = module.split(".")
-        names[module] = next(
-            ".".join(parts[-length:])
-            for length in range(1, len(parts) + 1)
-            if sum(sibling[-length:] == parts[-length:] for sibling in siblings) == 1
-        )
-    return names
+def projection_names(adapted: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
+    """Return each adapted module's name within its layer: the shortest dotted suffix that is unique there.
+
+    `modules` are all of the base model's, so that a name does not depend on what else the adapter adapts.
+    """
+    owners = Counter((layer_of(module), suffix) for module in modules for suffix in _suffixes(module))
+    return {
+        module: next(suffix for suffix in _suffixes(module) if owners[layer_of(module), suffix] == 1)
+        for module in adapted
+    }
+
+
+def _suffixes(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[start:]) for start in reversed(range(len(parts)))]
 
 
 def _feature(module: AdaptedModule, component: int) -> dict[str, Any]:

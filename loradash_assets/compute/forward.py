@@ -17,12 +17,14 @@ from peft.tuners.lora import LoraLayer
 
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
+from loradash_assets.compute.model import max_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROBE_TOKENS = 48
 PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
 
 
 class AdaptedModel:
@@ -38,6 +40,8 @@ class AdaptedModel:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
         self.device = base.device
         self._padding = base.config.get_text_config().pad_token_id or 0
+        self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
+        self._vocabulary = base.get_input_embeddings().num_embeddings
         self._body = self._without_head(modules)
         self._shape = (0, 0)  # (batch, seq) of the running forward pass
         self._recorded: dict[str, torch.Tensor] = {}
@@ -59,10 +63,10 @@ class AdaptedModel:
         def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             batch, seq = self._shape
             x = args[0]  # (batch, seq, in), or flattened by the model to (batch * seq, in)
-            if x.numel() != batch * seq * A.shape[1]:
+            if tuple(x.shape[:-1]) not in {(batch, seq), (batch * seq,)} or module.name in self._recorded:
                 raise AdapterError(
-                    f"adapter.path: {module.name} sees {x.numel() // A.shape[1]} inputs for {batch * seq} tokens, "
-                    "so its activations belong to no particular token"
+                    f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
+                    "more than one of them, so its activations belong to no particular token"
                 )
             self._recorded[module.name] = x.reshape(batch, seq, -1).float() @ A.T  # (batch, seq, rank)
 
@@ -94,18 +98,21 @@ class AdaptedModel:
     def is_prefix_determined(self, token_ids: Sequence[np.ndarray]) -> bool:
         """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
 
-        Runs one prefix alone, and again inside a longer example in a batch of two. Only then may equal prefixes be
-        counted as one context.
+        Runs one prefix alone, and again in a batch of two longer examples that go on differently. Only then may equal
+        prefixes be counted as one context.
         """
-        tokens = np.concatenate([*token_ids])[: 2 * PROBE_TOKENS]
-        prefix = tokens[: max(1, len(tokens) // 2)]
-        alone = self._run([prefix])[0][0].float()  # (prefix, hidden)
-        inside = self._run([tokens, tokens[::-1].copy()])[0][0, : len(prefix)].float()
-        difference = (alone - inside).norm() / alone.norm()
-        return bool(difference < PROBE_TOLERANCE.get(self._peft.dtype, 5e-2))
+        tokens = np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions))
+        length = max(1, len(tokens) // 2)
+        other = np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary])
+        alone = self._run([tokens[:length]])[0][0].float()  # (length, hidden)
+        first, second = self._run([tokens, other])[0][:, :length].float()
+        return bool(
+            (alone - first).norm() < PROBE_TOLERANCE[self._peft.dtype] * alone.norm()
+            and (first - second).norm() < PROBE_TOLERANCE_IN_BATCH * alone.norm()
+        )
 
     def write_norms(self) -> dict[str, list[float]]:
-        """Return ||g * B[:, component]|| of every DoRA module, g being its output columns' rescaling m / ||W + s B A||."""
+        """Return ‖g ⊙ B[:, component]‖ of every DoRA module; g = m / ‖W + scaling·BA‖ rescales its outputs."""
         norms: dict[str, list[float]] = {}
         for name, layer in self._layers.items():
             if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):

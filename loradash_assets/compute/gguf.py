@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loradash_assets.compute.errors import ModelError
+
 
 def convert_gguf(gguf_file: Path, target: Path) -> None:
     """Write the dequantised model and tokenizer of `gguf_file` to the directory `target`.
@@ -12,8 +14,15 @@ def convert_gguf(gguf_file: Path, target: Path) -> None:
     although its weights are plain tensors by then. So the weights move into a fresh model of the same
     configuration, without the mark.
 
-    Raises OSError when the file cannot be read, ValueError when transformers does not know its architecture.
+    Raises ModelError naming the file if it is damaged or of an architecture that transformers cannot read.
     """
+    try:
+        _convert(gguf_file, target)
+    except Exception as error:  # the reader trusts the file: a damaged one fails anywhere in it
+        raise ModelError(f"model.base_model: cannot read {gguf_file}: {error}") from error
+
+
+def _convert(gguf_file: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def _parts(text: str, ranks: dict[tuple[int, str], int]) -> dict[str, Any]:
 
 
 def _is_known(key: FeatureKey, rank: int) -> bool:
-    if key.adapter is not None:
+    """Whether the key is the one spelling of a feature: at rank 1 no component, above it always one."""
+    if key.adapter is not None or rank == 0:
         return False
-    return rank == 1 if key.component is None else key.component[1] < rank
+    if rank == 1:
+        return key == replace(key, component=None)
+    return key.component is not None and key.component[1] < rank

@@ -43,7 +43,7 @@ def write_layer_tables(
     pq.write_table(tables.shown, target / SHOWN)
     pq.write_table(tables.statistics, target / STATISTICS)
     raw = tables.statistics.filter(pc.field("basis") == "raw")
-    return {"features": features.num_rows, "non_finite": pc.sum(raw["non_finite"]).as_py()}
+    return {"features": features.num_rows, "non_finite": sum(raw.column("non_finite").to_pylist())}
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:

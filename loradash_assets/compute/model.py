@@ -43,9 +43,14 @@ def download_model(name: str) -> Path:
 
 
 def load_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig:
-    """Read config.json. Raises ModelError if it is missing or of no known architecture."""
+    """Read config.json. Raises ModelError if it is missing or of no known architecture, or beside an adapter's."""
     from transformers import AutoConfig
 
+    if (directory / "adapter_config.json").exists():
+        raise ModelError(
+            f"model.base_model: {directory} holds an adapter_config.json, and transformers would put that adapter on "
+            "the model; name a directory without one"
+        )
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -61,20 +66,29 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool) -> PreTrainedTok
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model.base_model: cannot load the tokenizer in {directory}: {error}") from error
     if not tokenizer.is_fast:
-        raise ModelError(f"model.base_model: the tokenizer in {directory} has no tokenizer.json, which token texts need")
+        raise ModelError(f"model.base_model: the tokenizer in {directory} has no tokenizer.json for token texts")
     return tokenizer
 
 
 def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remote_code: bool) -> PreTrainedModel:
-    """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming the directory."""
+    """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming directory or tensors."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, local_files_only=True
+        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.base_model: cannot load the weights in {directory}: {error}") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):  # transformers would leave them random
+        raise ModelError(f"model.base_model: {directory} lacks {len(missing)} tensors: {', '.join(missing[:3])}")
     return model.to(device).eval()
 
 

@@ -25,7 +25,9 @@ DEEPSEEK = (
 class ChatTokenizer(Protocol):
     """The one method of a transformers tokenizer that the `chat` format needs."""
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool) -> Any: ...
+    def apply_chat_template(self, conversation: Any, *, tokenize: bool) -> Any:
+        """Return the messages as one text if `tokenize` is false."""
+        ...
 
 
 class UnusableRow(ValueError):
@@ -73,7 +75,7 @@ def _text(row: Row, column: str) -> str:
         raise UnusableRow(f"no field '{column}'")
     if not isinstance(value, str):
         raise UnusableRow(f"field '{column}' is {type(value).__name__}, not text")
-    return _checked(value)
+    return _checked(value, f"field '{column}'")
 
 
 def _deepseek(row: Row) -> str:
@@ -84,13 +86,16 @@ def _deepseek(row: Row) -> str:
 
 
 def _chat(row: Row, column: str, tokenizer: ChatTokenizer) -> str:
-    messages = row.get(column)
+    messages: Any = row.get(column)
     if not isinstance(messages, list) or not messages:
         raise UnusableRow(f"no list of messages in field '{column}'")
+    if not all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages):
+        raise UnusableRow(f"field '{column}' holds something that is no message with a role")
     try:
-        return _checked(str(tokenizer.apply_chat_template(messages, tokenize=False)))
-    except (TemplateError, TypeError, KeyError) as error:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except Exception as error:  # a template computes: it can fail on a row in every way that code can
         raise UnusableRow(f"the chat template refuses field '{column}': {error}") from error
+    return _checked(text, f"what the chat template makes of field '{column}'")
 
 
 def _template(source: str) -> Callable[[Row], str]:
@@ -102,18 +107,19 @@ def _template(source: str) -> Callable[[Row], str]:
 
     def render(row: Row) -> str:
         try:
-            return _checked(compiled.render(row))
-        except TemplateError as error:
+            text = compiled.render(row)
+        except Exception as error:  # as in _chat
             raise UnusableRow(f"the template refuses the row: {error}") from error
+        return _checked(text, "what the template makes of the row")
 
     return render
 
 
-def _checked(text: str) -> str:
+def _checked(text: str, what: str) -> str:
     if not text:
-        raise UnusableRow("the text is empty")
+        raise UnusableRow(f"{what} is empty")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UnusableRow(f"not valid Unicode: lone surrogate at character {error.start}") from error
+        raise UnusableRow(f"{what} is not valid Unicode: lone surrogate at character {error.start}") from error
     return text

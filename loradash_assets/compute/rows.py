@@ -16,6 +16,7 @@ from loradash_assets.compute.errors import DatasetError
 from loradash_assets.schema import ROWS
 
 Row = Mapping[str, Any]
+LARGEST_CSV_FIELD = 2**31 - 1  # characters; the module's own limit is 128 Ki
 
 
 class _Unreadable(str):
@@ -28,9 +29,14 @@ def rows_table(rows: Iterable[Row | _Unreadable], limit: int) -> pa.Table:
     for number, row in enumerate(itertools.islice(rows, limit)):
         unreadable = isinstance(row, _Unreadable)
         columns["row"].append(number)
-        columns["json"].append("null" if unreadable else json.dumps(row, default=str))
+        columns["json"].append("null" if unreadable else json.dumps(row, default=_plain))
         columns["error"].append(str(row) if unreadable else "")
     return pa.table(columns, schema=ROWS)
+
+
+def _plain(value: object) -> object:
+    """Bytes are no text: as a list of numbers no prompt format takes them for one."""
+    return list(value) if isinstance(value, bytes) else str(value)
 
 
 def local_rows(path: Path, split: str) -> Iterator[Row | _Unreadable]:
@@ -48,13 +54,13 @@ def local_rows(path: Path, split: str) -> Iterator[Row | _Unreadable]:
 
 
 def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
-    """Yield the rows of a hub dataset, streamed. Raises DatasetError naming it if it cannot be opened."""
+    """Yield the rows of a hub dataset, streamed. Raises DatasetError naming it if it cannot be read."""
     import datasets
 
     try:
-        return iter(cast("Iterable[Row]", datasets.load_dataset(name, config, split=split, streaming=True)))
+        yield from _undecoded(datasets.load_dataset(name, config, split=split, streaming=True))
     except Exception as error:  # the library raises its own, the hub's and the file system's
-        raise DatasetError(f"dataset.path: cannot open '{name}' (split '{split}') on the hub: {error}") from error
+        raise DatasetError(f"dataset.path: cannot read '{name}' (split '{split}') on the hub: {error}") from error
 
 
 def _directory_rows(path: Path, split: str) -> Iterator[Row]:
@@ -63,16 +69,23 @@ def _directory_rows(path: Path, split: str) -> Iterator[Row]:
     try:
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
             saved = datasets.load_from_disk(str(path))
-            return iter(saved[split] if isinstance(saved, datasets.DatasetDict) else saved)
-        return iter(cast("Iterable[Row]", datasets.load_dataset(str(path), split=split, streaming=True)))
+            chosen = saved[split] if isinstance(saved, datasets.DatasetDict) else saved
+            yield from _undecoded(chosen.to_iterable_dataset())
+        else:
+            yield from _undecoded(datasets.load_dataset(str(path), split=split, streaming=True))
     except Exception as error:  # as in hub_rows
         raise DatasetError(f"dataset.path: cannot read directory {path} (split '{split}'): {error}") from error
+
+
+def _undecoded(dataset: Any) -> Iterable[Row]:
+    """Decoding an image or a sound would open the file that the row names."""
+    return dataset.decode(False)
 
 
 def _naming(path: Path, reader: Callable[[Path], Iterator[Row | _Unreadable]]) -> Iterator[Row | _Unreadable]:
     try:
         yield from reader(path)
-    except (OSError, ValueError, pa.ArrowException, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, pa.ArrowException, csv.Error) as error:
         raise DatasetError(f"dataset.path: cannot read {path}: {error}") from error
 
 
@@ -107,10 +120,11 @@ def _json_array(path: Path) -> Iterator[Row | _Unreadable]:
 def _parquet(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=64):
-            yield from batch.to_pylist()
+            yield from cast("list[Row]", batch.to_pylist())
 
 
 def _csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(LARGEST_CSV_FIELD)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         yield from csv.DictReader(lines, restkey="")
 

@@ -41,7 +41,7 @@ class Built:
 
 def _build(project: Path, dataset: Path, adapter: Path, rows: int) -> Built:
     run = subprocess.run(
-        [sys.executable, "-c", "from loradash_assets.cli import main; main()", "build"],
+        [sys.executable, "-m", "loradash_assets", "build"],
         cwd=project,
         capture_output=True,
         text=True,
