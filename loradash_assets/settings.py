@@ -324,7 +324,7 @@ def commented_yaml(settings: Settings) -> str:
 def _scalar(value: object) -> str:
     """Return the value as YAML on one line, whatever it holds."""
     quote = '"' if isinstance(value, str) and not value.isprintable() else None
-    text = yaml.safe_dump(value, default_style=quote, default_flow_style=True, allow_unicode=True, width=80)
+    text = yaml.safe_dump(value, default_style=quote, default_flow_style=True, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -224,10 +224,11 @@ def test_choices_are_those_of_fixed_lists_only() -> None:
     assert choices("adapter", "path") == choices("adapter", "rank") == choices("tables", "top_k") == ()
 
 
-LIKE_YAML = "null ~ yes 1 1e3 2024-01-01 << ' \" \\ {{ = 0o7 1:30 % ... --- | >- # &a *b !x".split()
-BREAKS = ["\n", "\r\n", "a\n\n  b\t\n", "\x85", "\u2028x", "---\nmodel:", "word " * 5000]
+LIKE_YAML = ["null", "yes", "1e3", "2024-01-01", "<<", "{{", "0o7", "1:30", "...", "---", ">-", "&a", "*b", "!x"]
+MARKS = list("~'\"\\=%|#1")
+BREAKS = ["\n", "\r\n", "a\n\n  b\t\n", "\x85", "\u2028x", "---\nmodel:", "word " * 40]
 UNSEEN = ["\ufeff", "\x7f", "\x1b[31m", "\u202e", "\u3000", " lead", "trail ", "\t", "\uffff"]
-HOSTILE = st.text(min_size=1) | st.sampled_from([*LIKE_YAML, *BREAKS, *UNSEEN, "- a", "a: b", " #", "🙂"])
+HOSTILE = st.text(min_size=1) | st.sampled_from([*LIKE_YAML, *MARKS, *BREAKS, *UNSEEN, "- a", "a: b", " #", "🙂"])
 NAME = HOSTILE.filter(lambda text: "\0" not in text)
 
 

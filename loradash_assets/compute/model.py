@@ -76,7 +76,7 @@ def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remot
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
             use_safetensors=True,
