@@ -7,7 +7,6 @@ The project is the working directory; `loradash.yaml` there holds the settings, 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -267,12 +266,8 @@ def ui(port: int, host: str) -> None:
     arguments = ["dev", "-m", "loradash_assets.definitions", "--host", host, "--port", str(port)]
     environment = {**os.environ, "DAGSTER_HOME": str(history_home(settings.project))}
     environment[PROJECT_VARIABLE] = str(settings.project)
-    with subprocess.Popen([sys.executable, "-m", "dagster", *arguments], env=environment) as process:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:  # Dagster got it too, and stops by itself
-            status = process.wait()
-    sys.exit(status)
+    # In place of this process, so that whoever stops it stops Dagster, by whatever signal.
+    os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)
 
 
 def _run(settings: Settings, targets: list[str] | None, *, upstream: bool = True) -> None:

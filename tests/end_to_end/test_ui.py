@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -75,11 +74,11 @@ def _ui(project: Path) -> Generator[Ui]:
     command = [sys.executable, "-m", "loradash_assets", "ui", "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     with (project / "ui.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log, process_group=0)
+        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
         try:
             yield Ui(f"http://127.0.0.1:{port}", process, project / "ui.log")
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            process.terminate()  # this process alone, as a service manager does
             process.wait(60)
 
 
