@@ -111,8 +111,8 @@ def main(context: click.Context) -> None:
     makes a dashboard of the tokens that excite each direction most, for you to read and annotate.
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-        click.echo(f"\nNext: {_next_step(Path.cwd())}")
+        next_step = _next_step(Path.cwd())
+        click.echo(f"{context.get_help()}\n\nNext: {next_step}")
 
 
 def _next_step(project: Path) -> str:
@@ -267,7 +267,7 @@ def ui(port: int, host: str) -> None:
     environment = {**os.environ, "DAGSTER_HOME": str(history_home(settings.project))}
     environment[PROJECT_VARIABLE] = str(settings.project)
     # In place of this process, so that whoever stops it stops Dagster, by whatever signal.
-    os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)  # noqa: S606 (no shell meant)
 
 
 def _run(settings: Settings, targets: list[str] | None, *, upstream: bool = True) -> None:

@@ -31,7 +31,7 @@ def code_version(module: str) -> str:
 def resources_version(package: str) -> str:
     """Return the version of the files that lie in `package`: templates, styles and scripts, 16 hex digits."""
     with as_file(files(package)) as root:
-        kept = [file for file in sorted(root.rglob("*.*")) if file.is_file()]
+        kept = [file for file in sorted(root.rglob("*.*")) if file.is_file() and file.suffix != ".pyc"]
         contents = [(str(file.relative_to(root)), file.read_bytes()) for file in kept]
     return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import builtins
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import click
 import dagster as dg
@@ -101,17 +100,13 @@ def _console(_context: dg.InitLoggerContext) -> logging.Logger:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handler = logging.StreamHandler()
-    # Failures come up as RunError; what Dagster says of them here is its own view.
-    handler.addFilter(lambda record: record.levelno < logging.ERROR and _dagster(record).get("dagster_event") is None)
+    handler.addFilter(lambda record: record.levelno < logging.ERROR)  # failures come up as RunError
     handler.setFormatter(_Message())
     logger.handlers = [handler]
     return logger
 
 
-def _dagster(record: logging.LogRecord) -> Mapping[str, Any]:
-    return getattr(record, "dagster_meta", {})
-
-
 class _Message(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"  {_dagster(record).get('orig_message') or record.getMessage()}"
+        message: str = getattr(record, "dagster_meta", {}).get("orig_message") or record.getMessage()
+        return f"  {message}"

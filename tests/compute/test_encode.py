@@ -1,0 +1,139 @@
+"""Prompts to tokens: texts that join to the prompt, what was cut and what was skipped, and where special tokens go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import LlamaConfig
+
+from loradash_assets.compute.encode import encode_prompts, encode_rows
+from loradash_assets.compute.errors import DatasetError
+from loradash_assets.compute.prompts import prompt_builder
+from loradash_assets.compute.rows import rows_table
+from loradash_assets.schema import PROMPTS, SKIPPED_ROWS
+from tests.projects import deepseek_rows, save_base, tiny_tokenizer
+
+TEXT = prompt_builder("text")
+
+
+def _rows(*texts: object) -> pa.Table:
+    return rows_table([{"text": text} for text in texts], len(texts))
+
+
+def _encode(directory: Path, model: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "prompt_format": "text",
+        "text_column": "text",
+        "messages_column": "messages",
+        "template": None,
+        "max_tokens": None,
+        "trust_remote_code": False,
+    }
+    return encode_prompts(rows, model, directory, **{**settings, **options})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base")
+    save_base(directory)
+    return directory
+
+
+def test_token_texts_join_to_the_prompt_and_the_ids_are_the_tokenizers() -> None:
+    texts = ["plain", "naïve 世界 🙂 ", "\0\u202e", "a\n\n<|im_end|>b"]
+    tokenizer = tiny_tokenizer()
+    prompts, skipped = encode_rows(_rows(*texts), TEXT, tokenizer, None)
+    assert prompts.schema == PROMPTS
+    assert skipped.num_rows == 0
+    for row, text in zip(prompts.to_pylist(), texts, strict=True):
+        assert row["text"] == text
+        assert row["token_ids"] == tokenizer(text)["input_ids"]
+        assert "".join(token for token in row["tokens"] if not token.startswith("‹")) == text
+        assert len(row["tokens"]) == len(row["token_ids"]) == len(row["prefixes"])
+
+
+def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number() -> None:
+    rows = rows_table([{"text": "a"}, {"text": ""}, {"x": 1}, {"text": "\ud800"}, {"text": "b"}], 9)
+    unreadable = pa.table({"row": [5], "json": ["null"], "error": ["not valid JSON"]}, schema=rows.schema)
+    prompts, skipped = encode_rows(pa.concat_tables([rows, unreadable]), TEXT, tiny_tokenizer(), None)
+    assert prompts["example"].to_pylist() == [0, 4]
+    assert skipped.schema == SKIPPED_ROWS
+    assert [(row["row"], row["outcome"]) for row in skipped.to_pylist()] == [(n, "skipped") for n in (1, 2, 3, 5)]
+    assert [row["reason"] for row in skipped.to_pylist()] == [
+        "field 'text' is empty",
+        "no field 'text'",
+        "field 'text' is not valid Unicode: lone surrogate at character 0",
+        "not valid JSON",
+    ]
+
+
+def test_truncation_is_on_the_right_and_listed(tmp_path: Path, model: Path) -> None:
+    text = "世界 🙂 naïve café, 12 / 2 = 6"
+    ids = tiny_tokenizer()(text)["input_ids"]
+    for limit in range(1, len(ids)):
+        facts = _encode(tmp_path, model, _rows(text, "a"), max_tokens=limit)
+        assert facts == {"rows": 2, "examples": 2, "tokens": limit + 1, "skipped": 0, "truncated": 1}
+        row = pq.read_table(tmp_path / "prompts.parquet").to_pylist()[0]
+        assert row["token_ids"] == ids[:limit]
+        assert text.startswith(row["text"])
+        assert "".join(token.split("›")[-1] for token in row["tokens"]) == row["text"]
+        assert pq.read_table(tmp_path / "skipped.parquet").to_pylist() == [
+            {"row": 0, "outcome": "truncated", "reason": f"{len(ids)} tokens, of which the first {limit} are used"}
+        ]
+    assert _encode(tmp_path, model, _rows(text), max_tokens=len(ids))["truncated"] == 0
+
+
+@pytest.mark.parametrize("max_tokens", [None, 100])
+def test_no_example_is_longer_than_the_models_positions(tmp_path: Path, max_tokens: int | None) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tiny_tokenizer()), max_position_embeddings=5, num_key_value_heads=2, **sizes)
+    save_base(tmp_path, config)
+    assert _encode(tmp_path, tmp_path, _rows("0123456789"), max_tokens=max_tokens)["tokens"] == 5
+
+
+def test_a_row_of_a_megabyte_is_fine(tmp_path: Path, model: Path) -> None:
+    texts = ("x" * 1_000_000, "世" * 300_000)
+    facts = _encode(tmp_path, model, _rows(*texts), max_tokens=400)
+    assert (facts["examples"], facts["tokens"], facts["truncated"]) == (2, 800, 2)
+    prompts, _ = encode_rows(_rows(*texts), TEXT, tiny_tokenizer(), None)
+    assert prompts["text"].to_pylist() == list(texts)
+    assert len(prompts["tokens"][0]) > 100_000
+
+
+def test_only_text_gets_the_tokenizers_special_tokens(tmp_path: Path) -> None:
+    save_base(tmp_path)
+    tokenizer = tiny_tokenizer()
+    start = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    template = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", start)])
+    tokenizer.backend_tokenizer.post_processor = template
+    tokenizer.save_pretrained(tmp_path)
+    rows = rows_table(deepseek_rows(), 2)
+    for prompt_format, text in (("text", None), ("deepseek", None), ("chat", None), ("template", "{{ question }}")):
+        _encode(tmp_path, tmp_path, rows, prompt_format=prompt_format, template=text)
+        prompt = pq.read_table(tmp_path / "prompts.parquet").to_pylist()[0]
+        assert prompt["token_ids"].count(start) == (prompt_format == "text")
+        assert ("<|endoftext|>" in prompt["tokens"]) == (prompt_format == "text")
+        assert "".join(token for token in prompt["tokens"] if token != "<|endoftext|>") == prompt["text"]
+
+
+def test_no_usable_row_is_refused_with_the_first_reasons(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(DatasetError, match=r"none of the 4 rows is usable: row 0: no field 'text'; row 1: .*; row 2: "):
+        _encode(tmp_path, model, rows_table([{"x": json.dumps(n)} for n in range(4)], 9))
+    with pytest.raises(DatasetError, match="none of the 0 rows is usable: it is empty"):
+        _encode(tmp_path, model, rows_table([], 9))
+
+
+def test_a_format_that_the_tokenizer_cannot_do_is_refused(tmp_path: Path) -> None:
+    save_base(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(DatasetError, match=r"dataset\.prompt_format: .*chat"):
+        _encode(tmp_path, tmp_path, _rows("a"), prompt_format="chat")

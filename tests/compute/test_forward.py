@@ -1,0 +1,269 @@
+"""Recorded A x against brute force that shares no code with it: plain hooks, one example at a time, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    OPTConfig,
+    Phi3Config,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+from loradash_assets.compute.errors import AdapterError
+from loradash_assets.compute.features import AdaptedModule, read_catalogue
+from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.model import load_config, load_model
+from tests.projects import save_adapter, save_base
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed::peft"),
+    pytest.mark.filterwarnings("ignore:Adapter 'default'. .* have invalid shape::peft"),
+]
+
+VOCABULARY = 200
+ATTENTION: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+GATED: dict[str, Any] = {**ATTENTION, "intermediate_size": 24, "num_key_value_heads": 2}
+COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "max_position_embeddings": 40, "bos_token_id": 1, "eos_token_id": 2}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**COMMON, **GATED),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4, n_positions=40, eos_token_id=2),
+    "opt": OPTConfig(**COMMON, **ATTENTION, ffn_dim=24, word_embed_proj_dim=16, pad_token_id=0),
+    "qwen2": Qwen2Config(**COMMON, **GATED),
+    "gemma": GemmaConfig(**COMMON, **GATED, head_dim=4, pad_token_id=0),
+    "phi3": Phi3Config(**COMMON, **GATED, pad_token_id=0),
+}
+EXAMPLES = [np.random.default_rng(0).integers(3, VOCABULARY, length) for length in (7, 23, 1, 40, 16)]
+LENGTHS = [len(ids) for ids in EXAMPLES]
+Values = dict[str, torch.Tensor]  # by module: (tokens, rank) float64
+
+
+@dataclass(frozen=True)
+class Case:
+    """An adapter on a base model, both on disk, and what the catalogue says of it."""
+
+    base: Path
+    adapter: Path
+    modules: tuple[AdaptedModule, ...]
+
+    def load(self, dtype: str = "float32") -> PreTrainedModel:
+        return load_model(self.base, dtype=dtype, device=torch.device("cpu"), trust_remote_code=False)
+
+    def model(self, dtype: str = "float32") -> AdaptedModel:
+        return AdaptedModel(self.load(dtype), self.adapter, self.modules)
+
+    def by_module(self, activations: torch.Tensor) -> Values:
+        """(features, tokens) -> (tokens, rank) by module."""
+        parts = activations.double().split([module.rank for module in self.modules])
+        return {module.name: part.T for module, part in zip(self.modules, parts, strict=True)}
+
+    def tensors(self, module: AdaptedModule) -> list[torch.Tensor]:
+        """A and B as the adapter's file has them, in float64."""
+        tensors = load_file(self.adapter / "adapter_model.safetensors")
+        return [tensors[f"base_model.model.{module.name}.lora_{side}.weight"].double() for side in "AB"]
+
+
+def _case(directory: Path, config: PretrainedConfig, *, bfloat16: bool = False, **options: Any) -> Case:
+    save_base(directory / "base", config)
+    options["fan_in_fan_out"] = isinstance(config, GPT2Config)
+    save_adapter(directory / "adapter", directory / "base", **options)
+    if bfloat16:
+        file = directory / "adapter" / "adapter_model.safetensors"
+        save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
+    base = load_config(directory / "base", trust_remote_code=False)
+    catalogue = read_catalogue(directory / "adapter", base, allow_pickle=False, trust_remote_code=False)
+    return Case(directory / "base", directory / "adapter", catalogue.modules)
+
+
+def _brute_force(case: Case, dtype: torch.dtype, convert: Callable[[Any], Any]) -> Values:
+    """A x in float64, x from a PEFT model whose base was loaded as `dtype` and converted by `convert`."""
+    base = AutoModelForCausalLM.from_pretrained(case.base, dtype=dtype)
+    peft = convert(PeftModel.from_pretrained(base, str(case.adapter)).eval())
+    inputs: dict[str, list[torch.Tensor]] = {module.name: [] for module in case.modules}
+    for name, kept in inputs.items():
+        hooked = peft.get_base_model().get_submodule(name)
+        hooked.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0].detach().double()))
+    with torch.no_grad():
+        for ids in EXAMPLES:
+            peft(input_ids=torch.from_numpy(ids)[None])
+    return {
+        module.name: torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs[module.name]]) @ case.tensors(module)[0].T
+        for module in case.modules
+    }
+
+
+def _root_mean_square(values: torch.Tensor) -> torch.Tensor:
+    return values.pow(2).mean(dim=0).sqrt()
+
+
+def _assert_exact(case: Case, dtype: str = "float32") -> None:
+    """(a) and (b) of the project's semantics, in a padded batch."""
+    base, seen = case.load(dtype), dict[str, torch.Tensor]()
+    for module in case.modules:  # a LoRA layer hands its own input to the layer that it wraps
+        hooked = base.get_submodule(module.name)
+        hooked.register_forward_pre_hook(lambda _, args, name=module.name: seen.update({name: args[0].double()}))
+    recorded = AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+    assert recorded.dtype == torch.float32
+    assert recorded.shape == (sum(module.rank for module in case.modules), sum(LENGTHS))
+    real = torch.cat([torch.arange(max(LENGTHS)) < length for length in LENGTHS])  # (batch * seq,)
+    plain = getattr(torch, dtype)
+    exact = _brute_force(case, plain, lambda model: model.double())
+    peft = _brute_force(case, plain, lambda model: model)
+    for module, values in zip(case.modules, case.by_module(recorded).values(), strict=True):
+        A, x = case.tensors(module)[0], seen[module.name].reshape(-1, module.A.shape[1])[real]
+        bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
+        assert bool(((values - x @ A.T).abs() <= bound).all()), module.name
+        truth = exact[module.name]
+        errors = [_root_mean_square(others - truth) for others in (values, peft[module.name])]
+        last_bit = 1e-6 * _root_mean_square(truth)  # where PEFT is exact, float32 still holds no more
+        assert bool((errors[0] <= torch.maximum(2 * errors[1], last_bit)).all()), (module.name, errors)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_activations_are_as_exact_as_promised(tmp_path: Path, name: str, rank: int) -> None:
+    case = _case(tmp_path, CONFIGS[name], r=rank)
+    _assert_exact(case)
+    assert case.model().is_prefix_determined(EXAMPLES)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "weak": {"strength": 0.01},
+    "strong": {"strength": 1.0},
+    "dora": {"r": 2, "use_dora": True},
+    "strong dora": {"r": 2, "use_dora": True, "strength": 1.0},
+    "bias": {"lora_bias": True},
+    "saved whole": {"target_modules": ["q_proj", "down_proj"], "modules_to_save": ["lm_head"]},
+    "head": {"r": 2, "target_modules": ["lm_head", "down_proj"]},
+    "head alone": {"target_modules": ["lm_head"]},
+    "patterns": {"r": 4, "rank_pattern": {"q_proj": 2}, "use_rslora": True},
+    "dropout": {"lora_dropout": 0.5},
+    "saved in bfloat16": {"r": 2, "bfloat16": True},
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_is_as_exact_as_promised(tmp_path: Path, options: dict[str, Any]) -> None:
+    _assert_exact(_case(tmp_path, CONFIGS["llama"], **options))
+
+
+@pytest.mark.parametrize("options", [{"r": 2}, {"strength": 1.0}, {"use_dora": True}, {"target_modules": ["lm_head"]}])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_models_are_as_exact_as_promised(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], **options)
+    _assert_exact(case, dtype)
+    assert case.model(dtype).is_prefix_determined(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_padding_never_leaks(tmp_path: Path, name: str) -> None:
+    case = _case(tmp_path, CONFIGS[name])
+    model = case.model()
+    together = model.activations(EXAMPLES)
+    alone = torch.cat([model.activations([ids]) for ids in EXAMPLES], dim=1)
+    assert bool(((together - alone).norm(dim=1) < 1e-5 * alone.norm(dim=1)).all())
+    assert torch.equal(together, model.activations(EXAMPLES))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_dora_write_norms_are_those_of_the_rescaled_columns(tmp_path: Path, name: str) -> None:
+    case = _case(tmp_path, CONFIGS[name], r=3, use_dora=True, lora_alpha=5)
+    norms = case.model().write_norms()
+    adapter = load_file(case.adapter / "adapter_model.safetensors")
+    base = AutoModelForCausalLM.from_pretrained(case.base).state_dict()
+    assert set(norms) == {module.name for module in case.modules}
+    for module in case.modules:
+        A, B = case.tensors(module)
+        W = base[f"{module.name}.weight"].double()
+        W = W.T if name == "gpt2" else W
+        magnitude = adapter[f"base_model.model.{module.name}.lora_magnitude_vector"].double()
+        g = magnitude / (W + 5 / 3 * B @ A).norm(dim=1)
+        np.testing.assert_allclose(norms[module.name], (g[:, None] * B).norm(dim=0), rtol=1e-9)
+
+
+def test_plain_lora_has_no_other_write_norms(tmp_path: Path) -> None:
+    assert _case(tmp_path, CONFIGS["llama"]).model().write_norms() == {}
+
+
+def test_one_adapters_results_do_not_depend_on_how_many_modules_are_recorded(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], r=2)
+    values = case.by_module(case.model().activations(EXAMPLES))
+    last = Case(case.base, case.adapter, case.modules[-1:])
+    assert torch.equal(
+        last.by_module(last.model().activations(EXAMPLES))[last.modules[0].name], values[case.modules[-1].name]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_sees_later_tokens_is_not_prefix_determined(tmp_path: Path, dtype: str) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
+    base = case.load(dtype)
+
+    def see_everything(_: torch.nn.Module, __: object, kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        batch, seq = kwargs["input_ids"].shape
+        mask = torch.zeros(batch, 1, seq, seq, dtype=base.dtype)  # added to the scores: nothing is masked
+        return (), {**kwargs, "attention_mask": mask}
+
+    base.base_model.register_forward_pre_hook(see_everything, with_kwargs=True)
+    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+
+
+def test_a_model_that_depends_on_the_length_or_gives_nan_is_not_prefix_determined(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
+
+    def grow(_: torch.nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        return output * output.shape[1]
+
+    base = case.load()
+    base.model.norm.register_forward_hook(grow)
+    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+    base = case.load()
+    base.model.norm.weight.data.fill_(torch.nan)
+    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+
+
+@pytest.mark.parametrize("examples", [[np.array([5])], [np.array([5, 5])], [np.arange(3, 40)] * 5])
+def test_the_probe_stays_within_the_positions_and_needs_few_tokens(tmp_path: Path, examples: list[np.ndarray]) -> None:
+    assert _case(tmp_path, CONFIGS["gpt2"]).model().is_prefix_determined(examples)
+
+
+def test_a_module_that_runs_twice_is_refused_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], target_modules=["up_proj"])
+    base = case.load()
+    base.model.layers[0].mlp.register_forward_hook(lambda mlp, args, _: mlp.forward(*args))
+    with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees"):
+        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+
+
+def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], target_modules=["up_proj"])
+    base = case.load()
+    mlp = base.model.layers[0].mlp
+    mlp.register_forward_pre_hook(lambda _, args: args[0].transpose(0, 1))
+    mlp.register_forward_hook(lambda _, __, output: output.transpose(0, 1))
+    with pytest.raises(
+        AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees inputs of shape \(40, 5, 16\) for 5 x 40"
+    ):
+        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+
+
+def test_an_adapter_that_peft_cannot_load_is_refused_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
+    wide = _case(tmp_path / "wide", LlamaConfig(**{**COMMON, **GATED, "hidden_size": 32}))
+    with pytest.raises(AdapterError, match=r"adapter\.path: PEFT cannot put .*wide"):
+        AdaptedModel(case.load(), wide.adapter, case.modules)

@@ -1,0 +1,153 @@
+"""Chunk files: killed at any point and resumed, they are byte for byte those of an uninterrupted run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from loradash_assets.compute.batching import plan_batches, plan_chunks
+from loradash_assets.compute.recording import LayerActivations, RecordingPlan, chunk_file, record
+
+LENGTHS = [5, 17, 3, 9, 9, 1, 30, 12, 8, 2]
+LAYERS = {-1: slice(0, 1), 0: slice(1, 4), 7: slice(4, 9)}
+REPOSITORY = Path(__file__).parents[2]
+
+
+def _plan(chunk_tokens: int = 24, budget: int = 20) -> RecordingPlan:
+    chunks = plan_chunks(plan_batches(LENGTHS, budget), LENGTHS, chunk_tokens)
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+    ids = [np.arange(start, stop, dtype=np.int64) for start, stop in pairwise(offsets)]
+    return RecordingPlan(ids, offsets, chunks, LAYERS)
+
+
+def _forward(token_ids: Sequence[np.ndarray]) -> np.ndarray:
+    """Stand for a model: every token's activations follow from its id, which here is its number."""
+    tokens = np.concatenate(token_ids).astype(np.float32)
+    return np.sin(np.arange(1, 10, dtype=np.float32)[:, None] * tokens)  # (features, tokens)
+
+
+def _record(directory: Path, plan: RecordingPlan | None = None) -> int:
+    directory.mkdir(exist_ok=True)
+    return record(plan or _plan(), _forward, directory, lambda _: None)
+
+
+def _files(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def _layer(directory: Path, layer: int) -> np.ndarray:
+    """(features, tokens) in the order of the token numbers."""
+    numbers, values = zip(*LayerActivations(directory, layer).chunks(), strict=True)
+    order = np.argsort(np.concatenate(numbers))
+    assert np.concatenate(numbers)[order].tolist() == list(range(sum(LENGTHS)))
+    return np.concatenate(values, axis=1)[:, order]
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 24, 50, 10_000])
+@pytest.mark.parametrize("budget", [0, 20, 1_000])
+def test_the_values_do_not_depend_on_batches_and_chunks(tmp_path: Path, chunk_tokens: int, budget: int) -> None:
+    plan = _plan(chunk_tokens, budget)
+    progress: list[int] = []
+    assert record(plan, _forward, tmp_path, progress.append) == sum(LENGTHS) == sum(progress)
+    assert len(list(tmp_path.iterdir())) == len(plan.chunks)
+    expected = _forward([np.arange(sum(LENGTHS))])
+    for layer, rows in LAYERS.items():
+        values = _layer(tmp_path, layer)
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, expected[rows])
+
+
+def test_what_is_there_is_kept_and_counted_as_progress(tmp_path: Path) -> None:
+    _record(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    progress: list[int] = []
+
+    def never(_: Sequence[np.ndarray]) -> np.ndarray:
+        raise AssertionError("recorded again")
+
+    assert record(_plan(), never, tmp_path, progress.append) == 0
+    assert sum(progress) == sum(LENGTHS)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 60, -4, -1])
+def test_a_truncated_leftover_is_redone_and_only_that(tmp_path: Path, kept: int) -> None:
+    _record(tmp_path)
+    before = _files(tmp_path)
+    broken = chunk_file(tmp_path, 1)
+    broken.write_bytes(before[broken.name][:kept])
+    assert _record(tmp_path) == load_file(chunk_file(tmp_path, 1))["tokens"].size
+    assert _files(tmp_path) == before
+
+
+def test_a_chunk_of_other_tokens_or_layers_is_redone(tmp_path: Path) -> None:
+    _record(tmp_path)
+    before = _files(tmp_path)
+    broken = chunk_file(tmp_path, 1)
+    tensors = load_file(broken)
+    for wrong in (
+        {**tensors, "tokens": tensors["tokens"] + 1},
+        {name: tensor for name, tensor in tensors.items() if name != "layer.7"},
+        {**tensors, "layer.8": tensors["layer.7"]},
+    ):
+        save_file(wrong, broken)
+        assert _record(tmp_path) == tensors["tokens"].size
+        assert _files(tmp_path) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from loradash_assets.compute import recording
+from tests.compute.test_recording import _forward, _plan
+
+place, left, write = sys.argv[2], int(sys.argv[3]), recording.save_file
+
+def reach(moment, file=None):
+    global left
+    left -= moment == place
+    if left < 0:
+        if file is not None:
+            file.write_bytes(file.read_bytes()[:-9])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def forward(token_ids):
+    reach("forward")
+    return _forward(token_ids)
+
+def save_file(tensors, file):
+    write(tensors, file)
+    reach("half written", file)
+    reach("written")
+
+recording.save_file = save_file
+recording.record(_plan(), forward, Path(sys.argv[1]), lambda tokens: print(tokens, flush=True))
+"""
+BATCHES = sum(map(len, _plan().chunks))
+MOMENTS = [*(("forward", batch) for batch in range(BATCHES)), ("half written", 1), ("written", 2)]
+
+
+@pytest.mark.parametrize(("place", "when"), MOMENTS)
+def test_killed_at_any_moment_and_resumed_the_files_are_those_of_an_uninterrupted_run(
+    tmp_path: Path, place: str, when: int
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    _record(whole)
+    killed.mkdir()
+    command = [sys.executable, "-c", KILLED, str(killed), place, str(when)]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert len(list(killed.glob("chunk-*.safetensors"))) < len(_plan().chunks)
+    done = sum(map(int, run.stdout.split()))
+    redone = done + _record(killed) - sum(LENGTHS)
+    largest = max(load_file(file)["tokens"].size for file in whole.iterdir())
+    assert 0 <= redone <= largest
+    assert _files(killed) == _files(whole)
