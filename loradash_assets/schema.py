@@ -74,9 +74,7 @@ TOP_TOKENS = pa.schema(
         _column("component", pa.int32(), "component in the table's basis, from 0"),
         _column("polarity", pa.string(), "positive or negative"),
         _column("rank", pa.int32(), "1 is the most extreme activation of this polarity"),
-        _column(
-            "activation", pa.float32(), "A[component] . x, unscaled; v . x in the svd basis"
-        ),
+        _column("activation", pa.float32(), "A[component] . x, unscaled; v . x in the svd basis"),
         _column("example", pa.int32(), "the dataset row"),
         _column("position", pa.int32(), "the token's position in its example"),
         _column("token_id", pa.int32(), "the token's id"),

@@ -107,6 +107,7 @@ def _run(project: Project, entries: Mapping[str, Entry], tables: Mapping[int, En
         distinct_contexts=settings.tables.distinct_contexts,
         contexts_can_be_shared=activations["prefix_determined"],
         unrecorded=entries["features"].facts["unrecorded"],
+        variants=entries["features"].facts["variants"],
         non_finite=sum(table.facts["non_finite"] for table in tables.values()),
         recorded_at=activations["_recorded_at"],
     )

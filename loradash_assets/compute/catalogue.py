@@ -44,6 +44,7 @@ def write_catalogue(
         "base_model_name": catalogue.base_model_name,
         "features_per_projection": projection_counts(catalogue),
         "unrecorded": dict(catalogue.unrecorded),
+        "variants": sorted({module.variant for module in catalogue.modules}),
     }
 
 

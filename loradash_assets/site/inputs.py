@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class Run:
     distinct_contexts: bool
     contexts_can_be_shared: bool
     unrecorded: Mapping[str, str]
+    variants: Sequence[str]
     non_finite: int
     recorded_at: str
 
@@ -118,6 +119,8 @@ class Run:
     def warnings(self) -> list[str]:
         """Return what a reader must know before trusting the page."""
         lines = [f"{module} is not recorded: {reason}" for module, reason in self.unrecorded.items()]
+        if self.basis == "svd" and "dora" in self.variants:
+            lines.append("The svd basis describes scaling * B A alone: DoRA's rescaling of the outputs is not in it.")
         if self.non_finite:
             lines.append(f"{self.non_finite:,} activations are NaN or infinite and are not ranked")
         if self.skipped or self.truncated:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, load_settings
-from tests.projects import save_project
+from tests.projects import save_adapter, save_project
 
 LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
 STAGES = ["dataset_rows", "base_model", "prompts", "features", "geometry", "activations", "interpretations"]
@@ -220,3 +224,29 @@ def test_an_unusable_adapter_fails_by_name_before_the_model_is_loaded(graph: Gra
     assert failure is not None
     assert failure.description is not None
     assert name in failure.description
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+def test_a_dora_of_rank_2_with_its_head_in_the_svd_basis(graph: Graph) -> None:
+    save_adapter(
+        graph.project / "adapter",
+        graph.project / "base",
+        r=2,
+        use_dora=True,
+        target_modules=["gate_proj", "up_proj", "down_proj", "lm_head"],
+    )
+    graph.change(tables={"basis": "svd"})
+    caches = graph.run()
+    assert caches["top_tokens/outside_layers"] == "miss"
+    export = json.loads((graph.project / "output" / "activations_data.json").read_text())
+    assert [layer["layerIdx"] for layer in export["layers"]] == [-1, 0, 1, 2]
+    assert list(export["layers"][0]["lm_head"]) == ["0", "1"]  # components, in the raw basis
+    assert len(export["layers"][1]["cosineSimilarities"]) == 36  # every ordered pair of three projections' components
+    statistics = pq.read_table(graph.project / "output" / "tables" / "statistics.parquet").to_pylist()
+    assert {row["basis"] for row in statistics} == {"raw", "svd"}
+    page = (graph.project / "output" / "lora_activations_dashboard.html").read_text()
+    payload = re.search(r'id="payload">([^<]+)<', page)
+    assert payload is not None
+    shown = gzip.decompress(base64.b64decode(payload[1])).decode()
+    assert "DoRA's rescaling" in shown
+    assert "layer_1_gate_proj_s1_negative" in shown

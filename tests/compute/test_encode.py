@@ -75,13 +75,14 @@ def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number(
 
 def test_truncation_is_on_the_right_and_listed(tmp_path: Path, model: Path) -> None:
     text = "世界 🙂 naïve café, 12 / 2 = 6"
-    ids = tiny_tokenizer()(text)["input_ids"]
+    encoded: Any = tiny_tokenizer()(text, return_offsets_mapping=True)
+    ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
     for limit in range(1, len(ids)):
         facts = _encode(tmp_path, model, _rows(text, "a"), max_tokens=limit)
         assert facts == {"rows": 2, "examples": 2, "tokens": limit + 1, "skipped": 0, "truncated": 1}
         row = pq.read_table(tmp_path / "prompts.parquet").to_pylist()[0]
         assert row["token_ids"] == ids[:limit]
-        assert text.startswith(row["text"])
+        assert row["text"] == text[: ends[limit - 1]]
         assert "".join(token.split("›")[-1] for token in row["tokens"]) == row["text"]
         assert pq.read_table(tmp_path / "skipped.parquet").to_pylist() == [
             {"row": 0, "outcome": "truncated", "reason": f"{len(ids)} tokens, of which the first {limit} are used"}
