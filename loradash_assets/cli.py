@@ -198,6 +198,8 @@ def render(data: Path | None, output: Path | None) -> None:
     settings = _settings()
     if data is not None:
         target = output or Path(_dashboard(settings).name)
+        if target.resolve() == data.resolve():
+            raise click.ClickException(f"--output: {target} is the data file itself")
         _render_file(settings, data, target)
     else:
         from loradash_assets.run import RunError

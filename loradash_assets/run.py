@@ -18,6 +18,7 @@ from loradash_assets.settings import Settings
 from loradash_assets.store import write_atomically
 
 DAGSTER_SETTINGS = "dagster.yaml"
+INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 class RunError(click.ClickException):
@@ -48,6 +49,8 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
         )
     if not outcome.success:
         raise RunError(_failure(outcome))
+    if failed := [check for check in outcome.get_asset_check_evaluations() if not check.passed]:
+        raise RunError("\n".join([_summary(outcome), *map(_failed_check, failed)]))
     return _summary(outcome)
 
 
@@ -74,9 +77,16 @@ def _reason(event: dg.DagsterEvent) -> str:
     if error is None:
         return f"asset '{event.step_key}' failed: no reason recorded"
     cause = error.cause or error
+    if cause.cls_name in INTERRUPTIONS:
+        return "stopped; what was done is kept, and the same command goes on from there"
     if issubclass(vars(builtins).get(cause.cls_name or "", Exception), OSError):  # a full disk, a file in the way
         return cause.message.strip()
     return f"asset '{event.step_key}' failed: {cause.to_string()}"
+
+
+def _failed_check(check: dg.AssetCheckEvaluation) -> str:
+    values = ", ".join(f"{name} {value.value}" for name, value in check.metadata.items())
+    return f"check failed: {check.asset_key.to_user_string()}, {check.check_name}: {values}"
 
 
 def _summary(outcome: dg.ExecuteInProcessResult) -> str:

@@ -109,7 +109,7 @@ class RecordingSettings(_Section):
 
     batch_tokens: Count = _setting(2048, "tokens per forward pass, padding included; a longer example runs alone")
     chunk_tokens: Count = _setting(
-        65536, "tokens per file of recorded activations; at most one is redone after a crash"
+        65536, "tokens per file of recorded activations; at most one file is redone after a crash, all if this changes"
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
 from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
-from loradash_assets.compute.model import PACKAGE_SCHEME, package_file
+from loradash_assets.compute.model import HUB_FILES, PACKAGE_SCHEME, package_file
 from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local
 from loradash_assets.store import file_digest, fingerprint
 
@@ -29,16 +30,21 @@ class HubSource:
 
 @dataclass(frozen=True)
 class LocalSource:
-    """A file or directory."""
+    """A file or directory; of a directory, the files whose names match `patterns` and lie in no hidden one."""
 
     path: Path
+    patterns: tuple[str, ...] = ("*",)
 
     @property
     def fingerprint(self) -> str:
         """Hash of the content; of size and time of change for files over 256 MiB, too slow to read each time."""
-        files = [self.path] if self.path.is_file() else sorted(file for file in self.path.rglob("*") if file.is_file())
+        files = [self.path] if self.path.is_file() else sorted(filter(self._counts, self.path.rglob("*")))
         root = self.path if self.path.is_dir() else self.path.parent
         return fingerprint([(str(file.relative_to(root)), _content(file)) for file in files])
+
+    def _counts(self, file: Path) -> bool:
+        hidden = any(part.startswith(".") for part in file.relative_to(self.path).parts)
+        return file.is_file() and not hidden and any(fnmatch(file.name, pattern) for pattern in self.patterns)
 
 
 def base_model_source(settings: Settings) -> HubSource | LocalSource:
@@ -47,7 +53,7 @@ def base_model_source(settings: Settings) -> HubSource | LocalSource:
     if name.startswith(PACKAGE_SCHEME):
         return LocalSource(package_file(name))
     if is_local(settings, name, {".gguf"}):
-        return LocalSource(settings.resolve(name))
+        return LocalSource(settings.resolve(name), tuple(HUB_FILES))
     return HubSource(name, _revision(name, "model", ModelError, "model.base_model"))
 
 
@@ -55,7 +61,10 @@ def adapter_directory(settings: Settings) -> Path:
     """Return the adapter's directory, downloaded if it is on the hub. Raises AdapterError if it is nowhere."""
     path = settings.adapter.path
     if path is None:
-        raise AdapterError("adapter.path: name the adapter's directory or hub name (on the command line: --lora-path)")
+        raise AdapterError(
+            "adapter.path: name the adapter's directory or hub name in loradash.yaml "
+            "(build and generate also take --lora-path)"
+        )
     if is_local(settings, path, set()):
         return settings.resolve(path)
     return download_adapter(path, allow_pickle=settings.adapter.allow_pickle)
@@ -66,7 +75,7 @@ def adapter_layers(settings: Settings) -> list[int]:
     file = weights_file(adapter_directory(settings), allow_pickle=settings.adapter.allow_pickle)
     found = layers(tensor_names(file))
     if not found:
-        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors")
+        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors of linear modules")
     return found
 
 
@@ -90,6 +99,16 @@ def _revision(name: str, kind: str, error: type[InputError], field: str) -> str:
     try:
         return str(HfApi().repo_info(name, repo_type=kind).sha)
     except OfflineModeIsEnabled:
-        return "offline"
+        return _cached_revision(name, kind, error, field)
     except Exception as reason:  # the hub's client raises its own and HTTP's
         raise error(f"{field}: '{name}' is neither here nor, as far as can be told, on the hub: {reason}") from reason
+
+
+def _cached_revision(name: str, kind: str, error: type[InputError], field: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:  # the directory of a cached snapshot is named for its commit
+        return Path(snapshot_download(name, repo_type=kind, local_files_only=True)).name
+    except LocalEntryNotFoundError as reason:
+        raise error(f"{field}: '{name}' is not here, and the hub may not be asked (HF_HUB_OFFLINE)") from reason

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from loradash_assets import sources
-from loradash_assets.compute.errors import AdapterError, InputError, ModelError
+from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
+from loradash_assets.compute.model import HUB_FILES
 from loradash_assets.settings import load_settings
 from loradash_assets.sources import HubSource, LocalSource
 
@@ -68,13 +69,17 @@ def test_what_is_here_is_local_and_the_rest_is_on_the_hub(directory: Path) -> No
     def settings(**sections: dict[str, Any]) -> Any:
         return load_settings(directory.parent, sections)
 
-    assert sources.base_model_source(settings(model={"base_model": "brought"})) == LocalSource(directory)
+    assert sources.base_model_source(settings(model={"base_model": "brought"})) == LocalSource(
+        directory, tuple(HUB_FILES)
+    )
     assert sources.dataset_source(settings(dataset={"path": "./brought/config.json"})) == LocalSource(
         directory / "config.json"
     )
     assert sources.adapter_directory(settings(adapter={"path": "brought"})) == directory
-    assert sources.base_model_source(settings()) == HubSource("Qwen/Qwen2.5-32B-Instruct", "offline")
-    assert sources.dataset_source(settings()) == HubSource("simplescaling/s1K-1.1", "offline")
+    with pytest.raises(ModelError, match=r"model\.base_model: 'Qwen/Qwen2\.5-32B-Instruct' .* may not be asked"):
+        sources.base_model_source(settings())
+    with pytest.raises(DatasetError, match=r"dataset\.path: 'simplescaling/s1K-1\.1' .* may not be asked"):
+        sources.dataset_source(settings())
     assert len({HubSource(name, revision).fingerprint for name in "ab" for revision in "ab"}) == 4
 
 

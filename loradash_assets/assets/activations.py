@@ -8,8 +8,9 @@ from loradash_assets.assets.model import model_directory
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, user_errors
 from loradash_assets.assets.sources import settings_key
 from loradash_assets.code_version import code_version
-from loradash_assets.sources import adapter_directory
-from loradash_assets.store import Entry, Facts
+from loradash_assets.compute.errors import AdapterError, ModelError
+from loradash_assets.sources import adapter_directory, base_model_source
+from loradash_assets.store import Entry, Facts, file_digest
 
 MODULE = "loradash_assets.compute.activations"
 
@@ -48,7 +49,10 @@ def activations(
     )
 
     def build(directory: Path) -> Facts:
-        return record_activations(recording, directory, lambda line: context.log.info(f"activations: {line}"))
+        _check_unchanged(project, adapter, features, base_model)
+        facts = record_activations(recording, directory, lambda line: context.log.info(f"activations: {line}"))
+        _check_unchanged(project, adapter, features, base_model)
+        return facts
 
     def describe(entry: Entry) -> Metadata:
         facts = entry.facts
@@ -68,3 +72,12 @@ def activations(
         settings.recording.fingerprint(),
     )
     return result(context, project, "activations", inputs, build, describe, module=MODULE, resumable=True)
+
+
+def _check_unchanged(project: Project, adapter: Path, features: Entry, base_model: Entry) -> None:
+    """Raise AdapterError or ModelError if the files to run are not those that the upstream assets looked at."""
+    for name, digest in features.facts["adapter_files"].items():
+        if file_digest(adapter / name) != digest:
+            raise AdapterError(f"adapter.path: {adapter / name} has changed since 'features' was made: run it again")
+    if base_model_source(project.settings).fingerprint != base_model.facts["source"]:
+        raise ModelError("model.base_model: the files have changed since 'base_model' was made: run it again")

@@ -37,7 +37,7 @@ def features(
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.catalogue import write_catalogue
 
-        return write_catalogue(
+        facts = write_catalogue(
             adapter,
             model_directory(base_model),
             directory,
@@ -45,13 +45,15 @@ def features(
             trust_remote_code=settings.model.trust_remote_code,
             rank=settings.adapter.rank,
         )
+        return {**facts, "adapter": settings.adapter.path}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "features.parquet")
         return {**table_metadata(table), "unrecorded": entry.facts["unrecorded"]}
 
-    inputs = (LocalSource(adapter).fingerprint, base_model.digest, settings.adapter.fingerprint("rank", "allow_pickle"))
-    return result(context, project, "features", inputs, build, describe, module=FEATURES_MODULE)
+    inputs = (LocalSource(adapter).fingerprint, base_model.digest, settings.adapter.fingerprint())
+    libraries = ("peft", "transformers")
+    return result(context, project, "features", inputs, build, describe, module=FEATURES_MODULE, libraries=libraries)
 
 
 @dg.asset(

@@ -88,26 +88,32 @@ def _site(entries: Mapping[str, Entry], tables: Mapping[int, Entry]) -> SiteInpu
 
 
 def _run(project: Project, entries: Mapping[str, Entry], tables: Mapping[int, Entry]) -> Run:
-    settings, prompts, activations = project.settings, entries["prompts"].facts, entries["activations"].facts
+    """Say what the results were made from: from their own facts, whatever the settings are by now."""
+    base_model, prompts, features, activations = (entries[name].facts for name in STAGES[:4])
+    options = next(iter(tables.values())).facts["settings"]
+    if any(table.facts["settings"] != options for table in tables.values()):
+        reason = "the layers' tables were made with different settings: materialise all of 'top_tokens' again"
+        raise dg.Failure(reason, allow_retries=False)
     return Run(
-        title=settings.dashboard.title,
-        base_model=settings.model.base_model,
-        adapter=settings.adapter.path or "",
-        dataset=settings.dataset.path,
-        prompt_format=settings.dataset.prompt_format,
-        num_layers=entries["base_model"].facts["layers"],
+        title=project.settings.dashboard.title,
+        base_model=base_model["name"],
+        adapter=features["adapter"],
+        dataset=prompts["dataset"],
+        prompt_format=prompts["prompt_format"],
+        num_layers=base_model["layers"],
         rows=prompts["rows"],
         examples=prompts["examples"],
         tokens=prompts["tokens"],
         skipped=prompts["skipped"],
         truncated=prompts["truncated"],
-        top_k=settings.tables.top_k,
-        context_window=settings.tables.context_window,
-        basis=settings.tables.basis,
-        distinct_contexts=settings.tables.distinct_contexts,
+        top_k=options["top_k"],
+        context_window=options["context_window"],
+        basis=options["basis"],
+        distinct_contexts=options["distinct_contexts"],
         contexts_can_be_shared=activations["prefix_determined"],
-        unrecorded=entries["features"].facts["unrecorded"],
-        variants=entries["features"].facts["variants"],
+        unrecorded=features["unrecorded"],
+        variants=features["variants"],
+        dropped=sum(table.facts["dropped"] for table in tables.values()),
         non_finite=sum(table.facts["non_finite"] for table in tables.values()),
         recorded_at=activations["_recorded_at"],
     )

@@ -10,8 +10,7 @@ from loradash_assets.code_version import code_version
 from loradash_assets.sources import HubSource, base_model_source
 from loradash_assets.store import Entry, Facts
 
-MODULE = "loradash_assets.compute.gguf"
-CONVERTED = "model"
+MODULE = "loradash_assets.compute.base_model"
 
 
 @dg.asset(
@@ -24,33 +23,32 @@ CONVERTED = "model"
 )
 def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[Entry]:
     """Where the base model's files are: a directory, a hub snapshot, or a GGUF file converted once to safetensors."""
-    from loradash_assets.compute.model import download_model, model_facts
+    from loradash_assets.compute.model import download_model
 
     settings = project.settings.model
     with user_errors():
         source = base_model_source(project.settings)
-        found = download_model(source.name) if isinstance(source, HubSource) else source.path
+        found = download_model(source.name, source.revision) if isinstance(source, HubSource) else source.path
 
     def build(directory: Path) -> Facts:
-        from loradash_assets.compute.gguf import convert_gguf
+        from loradash_assets.compute.base_model import prepare_base_model
 
-        if found.is_dir():
-            target = found
-        else:
+        if found.is_file():
             context.log.info(f"base_model: converting {found.name} to safetensors, once")
-            target = directory / CONVERTED
-            convert_gguf(found, target)
-        facts = model_facts(target, trust_remote_code=settings.trust_remote_code)
+        facts = prepare_base_model(found, directory, trust_remote_code=settings.trust_remote_code)
         return {"source": source.fingerprint, "name": settings.base_model, "_files": str(found), **facts}
 
     def describe(entry: Entry) -> Metadata:
         return {name: value for name, value in entry.facts.items() if not name.startswith("_")}
 
     inputs = (source.fingerprint, settings.base_model, str(found))
-    return result(context, project, "base_model", inputs, build, describe, module=MODULE)
+    libraries = ("transformers", "gguf")
+    return result(context, project, "base_model", inputs, build, describe, module=MODULE, libraries=libraries)
 
 
 def model_directory(base_model: Entry) -> Path:
     """Return the directory that holds the base model's configuration, weights and tokenizer."""
+    from loradash_assets.compute.base_model import CONVERTED
+
     converted = base_model.path / CONVERTED
     return converted if converted.is_dir() else Path(base_model.facts["_files"])

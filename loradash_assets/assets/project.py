@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ class StoreIOManager(dg.IOManager):
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self._intact: set[Path] = set()  # entries that this process built or checked
 
     def _reference(self, key: dg.AssetKey) -> Path:
         return self._project.store.root / "references" / f"{'/'.join(key.path)}.json"
 
     def handle_output(self, context: dg.OutputContext, obj: Entry) -> None:
         """Note which entry the asset's latest materialisation is."""
+        self._intact.add(obj.path)
         place = obj.path.relative_to(self._project.store.root)
         write_atomically(self._reference(context.asset_key), json.dumps({"entry": str(place)}).encode())
 
@@ -60,9 +63,13 @@ class StoreIOManager(dg.IOManager):
         reference = self._reference(context.asset_key)
         if not reference.exists():
             raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
-        entry = Entry(self._project.store.root / json.loads(reference.read_text())["entry"])
-        if not is_intact(entry):
+        try:
+            entry = Entry(self._project.store.root / json.loads(reference.read_text())["entry"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise dg.Failure(f"{reference} is damaged: materialise '{asset}' again", allow_retries=False) from error
+        if entry.path not in self._intact and not is_intact(entry):
             raise dg.Failure(f"what '{asset}' stored is damaged or gone: materialise it again", allow_retries=False)
+        self._intact.add(entry.path)
         return entry
 
 
@@ -84,20 +91,21 @@ def result(
     describe: Callable[[Entry], Metadata],
     *,
     module: str,
+    libraries: Sequence[str] = (),
     resumable: bool = False,
     asset_key: dg.AssetKey | None = None,
     check: Callable[[Entry], Sequence[dg.AssetCheckResult]] = lambda _: (),
 ) -> dg.MaterializeResult[Entry]:
     """Build the entry of `stage` made from `inputs` unless the store has it, and describe it.
 
-    `module` holds the code that makes it: its version is part of the fingerprint. The data version is the digest
-    of the content, so equal content stops a recomputation from spreading.
+    `module` holds the code that makes it: its version is part of the fingerprint, and so are those of `libraries`
+    that the content hangs on. The data version is the digest of the content, so equal content stops a
+    recomputation from spreading.
     """
     started = time.monotonic()
     with user_errors():
-        entry, hit = project.store.build(
-            stage, fingerprint(code_version(module), *inputs), builder, resumable=resumable
-        )
+        made_from = fingerprint(code_version(module), {name: version(name) for name in libraries}, *inputs)
+        entry, hit = project.store.build(stage, made_from, builder, resumable=resumable)
     seconds = time.monotonic() - started
     name = "/".join(asset_key.path) if asset_key else stage
     context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")

@@ -37,16 +37,18 @@ def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
         if isinstance(source, LocalSource):
             rows = local_rows(source.path, dataset.split)
         else:
-            rows = hub_rows(source.name, dataset.config, dataset.split)
+            rows = hub_rows(source.name, dataset.config, dataset.split, source.revision)
         table = rows_table(rows, dataset.num_examples)
         pq.write_table(table, directory / "rows.parquet")
-        return {"rows": table.num_rows}
+        return {"rows": table.num_rows, "dataset": dataset.path}
 
     def describe(entry: Entry) -> Metadata:
         return table_metadata(pq.read_table(entry.path / "rows.parquet"))
 
     inputs = (source.fingerprint, dataset.fingerprint("path", "config", "split", "num_examples"))
-    return result(context, project, "dataset_rows", inputs, build, describe, module=ROWS_MODULE)
+    return result(
+        context, project, "dataset_rows", inputs, build, describe, module=ROWS_MODULE, libraries=("datasets",)
+    )
 
 
 @dg.asset(
@@ -67,13 +69,14 @@ def prompts(
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.encode import encode_prompts
 
-        return encode_prompts(
+        facts = encode_prompts(
             pq.read_table(dataset_rows.path / "rows.parquet"),
             model_directory(base_model),
             directory,
             trust_remote_code=project.settings.model.trust_remote_code,
             **dataset.model_dump(include=set(fields)),
         )
+        return {**facts, "dataset": dataset_rows.facts["dataset"], "prompt_format": dataset.prompt_format}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "prompts.parquet")
@@ -85,4 +88,5 @@ def prompts(
         }
 
     inputs = (dataset_rows.digest, base_model.digest, dataset.fingerprint(*fields))
-    return result(context, project, "prompts", inputs, build, describe, module=PROMPTS_MODULE)
+    libraries = ("transformers", "tokenizers", "jinja2")
+    return result(context, project, "prompts", inputs, build, describe, module=PROMPTS_MODULE, libraries=libraries)

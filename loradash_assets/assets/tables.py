@@ -84,7 +84,7 @@ def _layer_table(
 
         options = settings.model_dump()
         options["distinct_contexts"] &= activations.facts["prefix_determined"]
-        return write_layer_tables(
+        facts = write_layer_tables(
             layer,
             features.path,
             activations.path,
@@ -93,10 +93,12 @@ def _layer_table(
             TableOptions(**options),
             activations.facts["write_norms"],
         )
+        return {**facts, "settings": settings.model_dump()}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "shown.parquet")
-        return {**table_metadata(table, PREVIEW), **entry.facts}
+        counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite")}
+        return {**table_metadata(table, PREVIEW), **counts}
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
     return result(

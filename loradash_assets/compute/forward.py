@@ -79,6 +79,10 @@ class AdaptedModel:
         The examples run as one right-padded batch; padding is not in the result.
         """
         _, mask = self._run(token_ids)
+        if missing := [name for name in self._names if name not in self._recorded]:
+            raise AdapterError(
+                f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
+            )
         values = torch.cat([self._recorded[name] for name in self._names], dim=-1)  # (batch, seq, features)
         return values[mask].T.contiguous()
 
@@ -104,11 +108,11 @@ class AdaptedModel:
         tokens = np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions))
         length = max(1, len(tokens) // 2)
         other = np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary])
-        alone = self._run([tokens[:length]])[0][0].float()  # (length, hidden)
-        first, second = self._run([tokens, other])[0][:, :length].float()
+        alone = _finite(self._run([tokens[:length]])[0][0])  # (length, hidden)
+        first, second = _finite(self._run([tokens, other])[0][:, :length])
         return bool(
-            (alone - first).norm() < PROBE_TOLERANCE.get(self._peft.dtype, 1e-4) * alone.norm()
-            and (first - second).norm() < PROBE_TOLERANCE_IN_BATCH * alone.norm()
+            (alone - first).norm() <= PROBE_TOLERANCE.get(self._peft.dtype, 1e-4) * alone.norm()
+            and (first - second).norm() <= PROBE_TOLERANCE_IN_BATCH * alone.norm()
         )
 
     def write_norms(self) -> dict[str, list[float]]:
@@ -120,14 +124,20 @@ class AdaptedModel:
         return norms
 
 
+def _finite(states: torch.Tensor) -> torch.Tensor:
+    """Return the states in float32, those that are not finite as 0: where they are is a question of its own."""
+    return states.float().nan_to_num(0.0, 0.0, 0.0)
+
+
 @torch.no_grad()
 def _dora_write_norms(layer: Any) -> list[float]:
     from peft.utils.integrations import dequantize_module_weight
 
     base = layer.get_base_layer()
-    W = dequantize_module_weight(base).double()  # (out, in)
+    W = dequantize_module_weight(base).cpu().double()  # (out, in); not every device has float64
     W = W.T if layer.fan_in_fan_out else W
-    A, B = layer.lora_A[ADAPTER_NAME].weight.double(), layer.lora_B[ADAPTER_NAME].weight.double()
-    magnitude = layer.lora_magnitude_vector[ADAPTER_NAME].weight.double().flatten()  # (out,)
-    g = magnitude / (W + layer.scaling[ADAPTER_NAME] * B @ A).norm(dim=1)  # (out,)
+    A, B, magnitude = (
+        part[ADAPTER_NAME].weight.cpu().double() for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector)
+    )
+    g = magnitude.flatten() / (W + layer.scaling[ADAPTER_NAME] * B @ A).norm(dim=1)  # (out,)
     return (g[:, None] * B).norm(dim=0).tolist()

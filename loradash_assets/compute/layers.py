@@ -28,7 +28,8 @@ def write_layer_tables(
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
 ) -> dict[str, int]:
-    """Write the layer's three tables to `target`; return how many activations were not finite.
+    """Write the layer's three tables to `target`; return how many features it has, how many of them the svd
+    basis dropped, and how many activations were not finite.
 
     `write_norms` are the norms that only the loaded model could tell (DoRA), by module.
     """
@@ -43,7 +44,12 @@ def write_layer_tables(
     pq.write_table(tables.shown, target / SHOWN)
     pq.write_table(tables.statistics, target / STATISTICS)
     raw = tables.statistics.filter(pc.field("basis") == "raw")
-    return {"features": features.num_rows, "non_finite": sum(raw.column("non_finite").to_pylist())}
+    shown = tables.statistics.filter(pc.field("basis") == options.basis)
+    return {
+        "features": features.num_rows,
+        "dropped": raw.num_rows - shown.num_rows,
+        "non_finite": sum(raw.column("non_finite").to_pylist()),
+    }
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:

@@ -32,12 +32,16 @@ def package_file(reference: str) -> Path:
     return file
 
 
-def download_model(name: str) -> Path:
-    """Return the local snapshot of a hub model, downloading what is missing. Raises ModelError naming it."""
+def download_model(name: str, revision: str) -> Path:
+    """Return the local snapshot of a hub model at a commit, downloading what is missing. Raises ModelError."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        # By its branch first, which the cache then knows when there is no network.
+        snapshot = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        if snapshot.name == revision:
+            return snapshot
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub's client raises its own, HTTP's and the file system's
         raise ModelError(f"model.base_model: '{name}' is no local directory, and the hub says: {error}") from error
 

@@ -1,11 +1,13 @@
 """Recorded activations: chunk files that are written once, resumed after an interruption, and read layer by layer.
 
 A chunk is a safetensors file with `tokens` (int64, (tokens,), global token numbers) and, for every layer, `layer.N`
-(float32, (features of the layer, tokens)). It appears by rename, so one that is there is complete.
+(float32, (features of the layer, tokens)); its metadata hold the SHA-256 of these. It appears by rename, so one that
+is there is complete.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,8 +86,11 @@ def _token_numbers(plan: RecordingPlan, batches: Sequence[Batch]) -> np.ndarray:
 def _is_complete(file: Path, plan: RecordingPlan, tokens: np.ndarray) -> bool:
     try:
         with safe_open(file, framework="np") as chunk:
-            return set(chunk.keys()) == {"tokens", *map(_name, plan.layers)} and np.array_equal(
-                chunk.get_tensor("tokens"), tokens
+            tensors = {name: chunk.get_tensor(name) for name in chunk.keys()}  # noqa: SIM118 (it is no mapping)
+            return (
+                set(tensors) == {"tokens", *map(_name, plan.layers)}
+                and np.array_equal(tensors["tokens"], tokens)
+                and (chunk.metadata() or {}).get("sha256") == _digest(tensors)
             )
     except (OSError, SafetensorError):
         return False
@@ -93,11 +98,19 @@ def _is_complete(file: Path, plan: RecordingPlan, tokens: np.ndarray) -> bool:
 
 def _write(file: Path, plan: RecordingPlan, tokens: np.ndarray, activations: np.ndarray) -> None:
     tensors = {_name(layer): np.ascontiguousarray(activations[rows]) for layer, rows in plan.layers.items()}
+    tensors["tokens"] = tokens
     temporary = file.with_suffix(".tmp")
-    save_file({"tokens": tokens, **tensors}, temporary)
+    save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(file)
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].data)
+    return digest.hexdigest()
 
 
 def _name(layer: int) -> str:

@@ -53,12 +53,12 @@ def local_rows(path: Path, split: str) -> Iterator[Row | _Unreadable]:
     return _naming(path, reader)
 
 
-def hub_rows(name: str, config: str | None, split: str) -> Iterator[Row]:
-    """Yield the rows of a hub dataset, streamed. Raises DatasetError naming it if it cannot be read."""
+def hub_rows(name: str, config: str | None, split: str, revision: str) -> Iterator[Row]:
+    """Yield the rows of a hub dataset at a commit, streamed. Raises DatasetError naming it if it cannot be read."""
     import datasets
 
     try:
-        yield from _undecoded(datasets.load_dataset(name, config, split=split, streaming=True))
+        yield from _undecoded(datasets.load_dataset(name, config, split=split, revision=revision, streaming=True))
     except Exception as error:  # the library raises its own, the hub's and the file system's
         raise DatasetError(f"dataset.path: cannot read '{name}' (split '{split}') on the hub: {error}") from error
 

@@ -77,6 +77,7 @@ class Run:
     contexts_can_be_shared: bool
     unrecorded: Mapping[str, str]
     variants: Sequence[str]
+    dropped: int
     non_finite: int
     recorded_at: str
 
@@ -121,6 +122,8 @@ class Run:
         lines = [f"{module} is not recorded: {reason}" for module, reason in self.unrecorded.items()]
         if self.basis == "svd" and "dora" in self.variants:
             lines.append("The svd basis describes scaling * B A alone: DoRA's rescaling of the outputs is not in it.")
+        if self.dropped:
+            lines.append(f"{self.dropped} directions that add nothing (singular value 0) are not shown")
         if self.non_finite:
             lines.append(f"{self.non_finite:,} activations are NaN or infinite and are not ranked")
         if self.skipped or self.truncated:

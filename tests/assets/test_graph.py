@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, load_settings
-from tests.projects import save_adapter, save_project
+from tests.projects import save_adapter, save_base, save_project
 
 LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
 STAGES = ["dataset_rows", "base_model", "prompts", "features", "geometry", "activations", "interpretations"]
@@ -250,3 +251,46 @@ def test_a_dora_of_rank_2_with_its_head_in_the_svd_basis(graph: Graph) -> None:
     shown = gzip.decompress(base64.b64decode(payload[1])).decode()
     assert "DoRA's rescaling" in shown
     assert "layer_1_gate_proj_s1_negative" in shown
+
+
+def test_an_adapter_that_changed_since_it_was_catalogued_is_not_recorded(graph: Graph) -> None:
+    """Else its activations would stand in the store under the name of the adapter before."""
+    graph.run()
+    shutil.rmtree(graph.entry("activations"))
+    save_adapter(graph.project / "adapter", graph.project / "base", seed=7)
+    assert graph.run("activations", success=False) == {}
+    assert graph.run()["activations"] == "miss"
+
+
+def test_a_base_model_that_changed_since_it_was_looked_at_is_not_recorded(graph: Graph) -> None:
+    graph.run()
+    shutil.rmtree(graph.entry("activations"))
+    save_base(graph.project / "base", seed=7)
+    assert graph.run("activations", success=False) == {}
+    (graph.project / "base" / "README.md").write_text("no part of the model")
+    assert graph.run()["activations"] == "miss"
+    (graph.project / "base" / "README.md").write_text("still none")
+    assert set(graph.run().values()) == {"hit"}
+
+
+def test_a_page_drawn_alone_says_what_its_tables_were_made_with(graph: Graph) -> None:
+    """Not what the settings are by now: the tables are still those of the last build."""
+    graph.run()
+    page = (graph.project / "output" / "lora_activations_dashboard.html").read_bytes()
+    graph.change(tables={"basis": "svd", "top_k": 2}, dataset={"num_examples": 3})
+    assert graph.run("dashboard") == {"dashboard": "hit"}
+    assert (graph.project / "output" / "lora_activations_dashboard.html").read_bytes() == page
+
+
+def test_layers_made_with_different_settings_are_not_put_on_one_page(graph: Graph) -> None:
+    graph.run()
+    graph.change(tables={"top_k": 2})
+    graph.run(LAYERS[1])
+    assert graph.run("dashboard", success=False) == {}
+
+
+def test_a_damaged_reference_is_an_asset_to_make_again(graph: Graph) -> None:
+    graph.run()
+    (graph.project / ".loradash" / "store" / "references" / "features.json").write_text("{")
+    assert graph.run("geometry", success=False) == {}
+    assert set(graph.run().values()) == {"hit"}

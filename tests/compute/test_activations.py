@@ -17,7 +17,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, Phi3Config, PretrainedConfig
 
 from loradash_assets.compute.activations import Recording, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
@@ -28,10 +28,10 @@ from loradash_assets.compute.rows import rows_table
 from tests.projects import deepseek_rows, save_adapter, save_base, tiny_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
-DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+TRAINED_LENGTH = 105  # of the tiny prompts some are shorter, some longer
 
 
-def _prepare(directory: Path, config: LlamaConfig | None = None, **adapter: Any) -> Recording:
+def _prepare(directory: Path, config: PretrainedConfig | None = None, **adapter: Any) -> Recording:
     base, lora = directory / "base", directory / "adapter"
     save_base(base, config)
     save_adapter(lora, base, **adapter)
@@ -130,12 +130,12 @@ from loradash_assets.compute.activations import Recording, record_activations
 torch.set_num_threads(int(sys.argv[2]))
 left, write = 1, recording.save_file
 
-def save_file(tensors, file):
+def save_file(tensors, file, **options):
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-    write(tensors, file)
+    write(tensors, file, **options)
 
 recording.save_file = save_file
 record_activations(eval(sys.argv[1], {"Recording": Recording, "Path": Path}), Path(sys.argv[3]), print)
@@ -162,18 +162,31 @@ def test_killed_and_resumed_it_is_byte_for_byte_the_same(recording: Recording, t
 
 
 def test_length_dependent_positions_run_alone_and_share_no_contexts(tmp_path: Path) -> None:
-    """Dynamic scaling looks at the longest example in the batch; here every example is beyond the trained length."""
-    config = LlamaConfig(
+    """Longrope looks at the longest example in the batch: within the trained length, or beyond."""
+    config = Phi3Config(
         vocab_size=len(tiny_tokenizer()),
         hidden_size=16,
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=4,
+        num_key_value_heads=2,
         max_position_embeddings=512,
-        rope_parameters={**DYNAMIC, "original_max_position_embeddings": 64},
+        original_max_position_embeddings=TRAINED_LENGTH,
+        pad_token_id=0,
+        eos_token_id=2,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "short_factor": [1.0, 1.0],
+            "long_factor": [2.0, 4.0],
+            "original_max_position_embeddings": TRAINED_LENGTH,
+        },
     )
-    recording, log = _prepare(tmp_path, config, target_modules=["q_proj", "down_proj"], strength=1.0), list[str]()
-    facts = _record(recording, tmp_path / "out", log)
+    recording = _prepare(tmp_path, config, target_modules=["qkv_proj", "down_proj"], strength=1.0)
+    lengths = [len(ids) for ids in pq.read_table(recording.prompts)["token_ids"].to_pylist()]
+    assert min(lengths) < TRAINED_LENGTH < max(lengths)
+    log: list[str] = []
+    facts = _record(replace(recording, batch_tokens=100_000), tmp_path / "out", log)
     assert facts["prefix_determined"] is False
     assert any("equal contexts are not counted as one" in line for line in log)
     np.testing.assert_allclose(_values(tmp_path / "out", [0, 1]), _brute_force(recording), rtol=0, atol=1e-4)

@@ -90,14 +90,17 @@ def _case(directory: Path, config: PretrainedConfig, *, bfloat16: bool = False, 
     return Case(directory / "base", directory / "adapter", catalogue.modules)
 
 
+def _keep_inputs(module: torch.nn.Module, kept: list[torch.Tensor]) -> None:
+    module.register_forward_pre_hook(lambda _, args: kept.append(args[0].detach().double()))
+
+
 def _brute_force(case: Case, dtype: torch.dtype, convert: Callable[[Any], Any]) -> Values:
     """A x in float64, x from a PEFT model whose base was loaded as `dtype` and converted by `convert`."""
     base = AutoModelForCausalLM.from_pretrained(case.base, dtype=dtype)
     peft = convert(PeftModel.from_pretrained(base, str(case.adapter)).eval())
     inputs: dict[str, list[torch.Tensor]] = {module.name: [] for module in case.modules}
     for name, kept in inputs.items():
-        hooked = peft.get_base_model().get_submodule(name)
-        hooked.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0].detach().double()))
+        _keep_inputs(peft.get_base_model().get_submodule(name), kept)
     with torch.no_grad():
         for ids in EXAMPLES:
             peft(input_ids=torch.from_numpy(ids)[None])
@@ -113,10 +116,10 @@ def _root_mean_square(values: torch.Tensor) -> torch.Tensor:
 
 def _assert_exact(case: Case, dtype: str = "float32") -> None:
     """(a) and (b) of the project's semantics, in a padded batch."""
-    base, seen = case.load(dtype), dict[str, torch.Tensor]()
-    for module in case.modules:  # a LoRA layer hands its own input to the layer that it wraps
-        hooked = base.get_submodule(module.name)
-        hooked.register_forward_pre_hook(lambda _, args, name=module.name: seen.update({name: args[0].double()}))
+    base = case.load(dtype)
+    seen: dict[str, list[torch.Tensor]] = {module.name: [] for module in case.modules}
+    for name, kept in seen.items():  # a LoRA layer hands its own input to the layer that it wraps
+        _keep_inputs(base.get_submodule(name), kept)
     recorded = AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
     assert recorded.dtype == torch.float32
     assert recorded.shape == (sum(module.rank for module in case.modules), sum(LENGTHS))
@@ -125,7 +128,7 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
     exact = _brute_force(case, plain, lambda model: model.double())
     peft = _brute_force(case, plain, lambda model: model)
     for module, values in zip(case.modules, case.by_module(recorded).values(), strict=True):
-        A, x = case.tensors(module)[0], seen[module.name].reshape(-1, module.A.shape[1])[real]
+        A, x = case.tensors(module)[0], seen[module.name][0].reshape(-1, module.A.shape[1])[real]
         bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
         assert bool(((values - x @ A.T).abs() <= bound).all()), module.name
         truth = exact[module.name]
@@ -223,7 +226,7 @@ def test_a_model_that_sees_later_tokens_is_not_prefix_determined(tmp_path: Path,
     assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
 
 
-def test_a_model_that_depends_on_the_length_or_gives_nan_is_not_prefix_determined(tmp_path: Path) -> None:
+def test_a_model_that_depends_on_the_length_is_not_prefix_determined(tmp_path: Path) -> None:
     case = _case(tmp_path, CONFIGS["llama"])
 
     def grow(_: torch.nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
@@ -232,9 +235,21 @@ def test_a_model_that_depends_on_the_length_or_gives_nan_is_not_prefix_determine
     base = case.load()
     base.model.norm.register_forward_hook(grow)
     assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+
+
+def test_states_that_are_not_finite_say_nothing_of_what_they_depend_on(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
     base = case.load()
-    base.model.norm.weight.data.fill_(torch.nan)
-    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+    base.model.norm.weight.data[0] = torch.nan
+    assert AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+
+
+def test_a_module_that_text_never_reaches_is_refused_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], target_modules=["up_proj"])
+    base = case.load()
+    base.model.layers[1].mlp.forward = lambda states: states
+    with pytest.raises(AdapterError, match=r"never runs model\.layers\.1\.mlp\.up_proj"):
+        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
 
 
 @pytest.mark.parametrize("examples", [[np.array([5])], [np.array([5, 5])], [np.arange(3, 40)] * 5])
@@ -264,6 +279,7 @@ def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Pat
 
 def test_an_adapter_that_peft_cannot_load_is_refused_by_name(tmp_path: Path) -> None:
     case = _case(tmp_path, CONFIGS["llama"])
-    wide = _case(tmp_path / "wide", LlamaConfig(**{**COMMON, **GATED, "hidden_size": 32}))
+    sizes: dict[str, Any] = {**COMMON, **GATED, "hidden_size": 32}
+    wide = _case(tmp_path / "wide", LlamaConfig(**sizes))
     with pytest.raises(AdapterError, match=r"adapter\.path: PEFT cannot put .*wide"):
         AdaptedModel(case.load(), wide.adapter, case.modules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -95,6 +96,18 @@ def test_a_truncated_leftover_is_redone_and_only_that(tmp_path: Path, kept: int)
     assert _files(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", [-1, -1000, 900])
+def test_a_leftover_with_one_wrong_bit_is_redone_and_only_that(tmp_path: Path, place: int) -> None:
+    _record(tmp_path)
+    before = _files(tmp_path)
+    broken = chunk_file(tmp_path, 1)
+    content = bytearray(before[broken.name])
+    content[place] ^= 1
+    broken.write_bytes(content)
+    assert _record(tmp_path) == load_file(chunk_file(tmp_path, 1))["tokens"].size
+    assert _files(tmp_path) == before
+
+
 def test_a_chunk_of_other_tokens_or_layers_is_redone(tmp_path: Path) -> None:
     _record(tmp_path)
     before = _files(tmp_path)
@@ -105,7 +118,8 @@ def test_a_chunk_of_other_tokens_or_layers_is_redone(tmp_path: Path) -> None:
         {name: tensor for name, tensor in tensors.items() if name != "layer.7"},
         {**tensors, "layer.8": tensors["layer.7"]},
     ):
-        save_file(wrong, broken)
+        content = b"".join(np.ascontiguousarray(wrong[name]).tobytes() for name in sorted(wrong))
+        save_file(wrong, broken, metadata={"sha256": hashlib.sha256(content).hexdigest()})
         assert _record(tmp_path) == tensors["tokens"].size
         assert _files(tmp_path) == before
 
@@ -130,8 +144,8 @@ def forward(token_ids):
     reach("forward")
     return _forward(token_ids)
 
-def save_file(tensors, file):
-    write(tensors, file)
+def save_file(tensors, file, **options):
+    write(tensors, file, **options)
     reach("half written", file)
     reach("written")
 

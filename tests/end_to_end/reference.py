@@ -16,6 +16,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 Feature = tuple[int, str]  # layer, projection; the adapters here have rank 1
 Values = dict[Feature, list[np.ndarray]]  # per example, (seq,)
@@ -49,9 +50,26 @@ def read_examples(dataset: Path, model: Path, count: int) -> list[Example]:
             + "<|im_end|>"
         )
         encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        tokens = [text[start:end] for start, end in encoded["offset_mapping"]]
+        strings = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+        tokens = _token_texts(text, encoded["offset_mapping"], strings)
         examples.append(Example(number, text, encoded["input_ids"], tokens))
     return examples
+
+
+def _token_texts(text: str, offsets: list[tuple[int, int]], strings: list[str]) -> list[str]:
+    """Return each byte-level token's text: a character that is cut stands once, its later bytes as marks."""
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    texts: list[str] = []
+    shown = 0
+    for (start, end), string in zip(offsets, strings, strict=True):
+        marks = ""
+        if start < shown:  # begins inside a character that is shown already
+            rest = [byte_of[character] for character in string]
+            while rest and 0x80 <= rest[0] < 0xC0:
+                marks += f"‹{rest.pop(0):02X}›"
+        texts.append(marks + text[max(start, shown) : end])
+        shown = max(shown, end)
+    return texts
 
 
 def forward_activations(model: Path, adapter: Path, examples: list[Example], dtype: torch.dtype) -> Values:

@@ -21,8 +21,8 @@ def _publish(folder: Path) -> None:
     (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in deepseek_rows()), encoding="utf-8")
 
 
-def _build(hub: HubServer, project: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = hub.environment(project.parent / "home")
+def _build(hub: HubServer, project: Path, *options: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = hub.environment(project.parent / "home") | {"HF_HUB_OFFLINE": str(int(offline))}
     return subprocess.run([*COMMAND, *options], cwd=project, env=environment, capture_output=True, text=True)
 
 
@@ -38,6 +38,18 @@ def test_hub_names_build_a_dashboard_and_only_new_commits_are_fetched(hub_server
     assert (metadata["numExamples"], metadata["loraLayers"]) == (5, [0, 1, 2])
     again = _build(hub_server, project, *names)
     assert "Nothing to recompute" in again.stdout, again.stdout + again.stderr
+
+
+def test_offline_the_cached_commit_is_the_same_source(hub_server: HubServer, tmp_path: Path) -> None:
+    _publish(hub_server.folder)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in deepseek_rows()), encoding="utf-8")
+    names = ["--base-model", "org/tiny", "--lora-path", "org/adapter", "--dataset", "rows.jsonl"]
+    built = _build(hub_server, project, *names)
+    assert built.returncode == 0, built.stderr
+    offline = _build(hub_server, project, *names, offline=True)
+    assert "Nothing to recompute" in offline.stdout, offline.stdout + offline.stderr
 
 
 def test_a_name_that_is_not_on_the_hub_is_one_clear_message(hub_server: HubServer, tmp_path: Path) -> None:
