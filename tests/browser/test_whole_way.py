@@ -14,7 +14,6 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Open
 from tests.projects import save_project
 
-pytest_plugins = ["tests.browser.conftest"]
 LORADASH = [sys.executable, "-m", "loradash_assets"]
 KEY = "layer_1_up_proj_negative"
 
