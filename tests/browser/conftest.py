@@ -50,9 +50,12 @@ class Visit:
 Open = Callable[..., Visit]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Generator[Browser]:
-    """A headless Chromium; without one the tests fail and say how to get it."""
+    """A headless Chromium; without one the tests fail and say how to get it.
+
+    One for each module: while Playwright runs, no other test of this process can run an event loop.
+    """
     try:
         executable = find_chromium()
     except NoBrowserError as problem:
