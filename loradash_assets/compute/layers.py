@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
+from loradash_assets.compute.passes import Block
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.compute.tables import TableOptions, layer_tables
 
@@ -39,7 +40,8 @@ def write_layer_tables(
         for module in (read_modules(catalogue) if options.basis == "svd" else [])
         if module.layer == layer
     }
-    tables = layer_tables(LayerActivations(recording, layer), features, pq.read_table(prompts), options, bases)
+    activations = LayerActivations(recording, layer, [Block(slice(0, features.num_rows))])
+    tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
     pq.write_table(tables.statistics, target / STATISTICS)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from loradash_assets.compute.batching import Batch
+from loradash_assets.compute.passes import Block, Chunk
 
 Forward = Callable[[Sequence[np.ndarray]], np.ndarray]
 Progress = Callable[[int], None]
@@ -66,12 +67,13 @@ class LayerActivations:
 
     directory: Path
     layer: int
+    blocks: Sequence[Block]
 
-    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield token numbers (tokens,) int64 and activations (features, tokens) float32 of every chunk."""
+    def chunks(self) -> Iterator[Sequence[Chunk]]:
+        """Yield, of every chunk, token numbers (tokens,) int64 and activations (features, tokens) float32 per block."""
         for file in sorted(self.directory.glob("chunk-*.safetensors")):
             with safe_open(file, framework="np") as chunk:
-                yield chunk.get_tensor("tokens"), chunk.get_tensor(f"layer.{self.layer}")
+                yield [(chunk.get_tensor("tokens"), chunk.get_tensor(f"layer.{self.layer}"))]
 
 
 def _token_numbers(plan: RecordingPlan, batches: Sequence[Batch]) -> np.ndarray:

@@ -65,7 +65,7 @@ def _values(directory: Path, layers: Sequence[int]) -> np.ndarray:
     """(features, tokens) in the order of the token numbers."""
     rows: list[np.ndarray] = []
     for layer in layers:
-        numbers, values = zip(*LayerActivations(directory, layer).chunks(), strict=True)
+        numbers, values = zip(*(blocks[0] for blocks in LayerActivations(directory, layer, []).chunks()), strict=True)
         rows.append(np.concatenate(values, axis=1)[:, np.argsort(np.concatenate(numbers))])
     return np.concatenate(rows)
 

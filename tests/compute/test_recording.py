@@ -46,7 +46,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 def _layer(directory: Path, layer: int) -> np.ndarray:
     """(features, tokens) in the order of the token numbers."""
-    numbers, values = zip(*LayerActivations(directory, layer).chunks(), strict=True)
+    numbers, values = zip(*(blocks[0] for blocks in LayerActivations(directory, layer, []).chunks()), strict=True)
     order = np.argsort(np.concatenate(numbers))
     assert np.concatenate(numbers)[order].tolist() == list(range(sum(LENGTHS)))
     return np.concatenate(values, axis=1)[:, order]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loradash_assets.compute.basis import SvdBasis, svd_basis
+from loradash_assets.compute.passes import Block
 from loradash_assets.compute.prefixes import prefix_numbers
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
 from loradash_assets.schema import FEATURES, PROMPTS, STATISTICS, TOP_TOKENS
@@ -31,11 +32,15 @@ class Recorded:
     values: list[Floats]  # per prompt (features, length)
     chunking: list[list[int]]  # prompts in each chunk
 
-    def chunks(self) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    @property
+    def blocks(self) -> list[Block]:
+        return [Block(slice(0, sum(RANKS.values())))]
+
+    def chunks(self) -> Iterator[list[tuple[NDArray[np.int64], Floats]]]:
         bounds = np.cumsum([0, *(value.shape[1] for value in self.values)])
         for prompts in self.chunking:
             numbers = [np.arange(bounds[prompt], bounds[prompt + 1]) for prompt in prompts]
-            yield np.concatenate(numbers), np.concatenate([self.values[prompt] for prompt in prompts], axis=1)
+            yield [(np.concatenate(numbers), np.concatenate([self.values[prompt] for prompt in prompts], axis=1))]
 
 
 @dataclass(frozen=True)

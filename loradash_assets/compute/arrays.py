@@ -1,0 +1,28 @@
+"""Columns of tables from numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """starts[0], starts[0] + 1, ... (lengths[0] numbers), then starts[1], ...: (sum of lengths,)."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+
+
+def lists(rows: NDArray[Any]) -> pa.Array:
+    """A list column from (rows, length)."""
+    offsets = np.arange(rows.shape[0] + 1, dtype=np.int32) * np.int32(rows.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), np.ravel(rows))
+
+
+def table(columns: Mapping[str, NDArray[Any] | pa.Array], schema: pa.Schema) -> pa.Table:
+    """Return a table of `schema` from its columns by name, each cast to its type."""
+    arrays = [pa.array(columns[column.name]).cast(column.type) for column in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
