@@ -101,7 +101,8 @@ class _Side:
         kth, full = self._scores[:, -1], self._numbers[:, -1] >= 0
         # A later token never beats an equal earlier one; without this, ties would be candidates for ever.
         beaten = full & (self._numbers[:, -1] < lowest_number)
-        bounds = np.where(beaten, np.nextafter(kth, np.float32(np.inf)), kth)
+        with np.errstate(over="ignore"):  # above the largest float32 nothing can enter: infinity says so
+            bounds = np.where(beaten, np.nextafter(kth, np.float32(np.inf)), kth)
         if peaks.shape[1] >= self._k:  # k blocks, each with a score at least as high as the k-th highest peak
             bounds = np.maximum(bounds, np.partition(peaks, -self._k, axis=1)[:, -self._k])
         elif peaks.shape[1] * _BLOCK >= self._k:
