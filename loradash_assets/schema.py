@@ -128,13 +128,18 @@ INTERPRETATIONS = pa.schema(
     [
         _column("key", pa.string(), "the entry's key in interpretations.json"),
         pa.field(
+            "adapter",
+            pa.string(),
+            metadata={"description": "parsed from the key; null for the project's first adapter"},
+        ),
+        pa.field(
             "layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}
         ),
         pa.field("projection", pa.string(), metadata={"description": "likewise"}),
         pa.field("component", pa.int32(), metadata={"description": "likewise; null for rank 1"}),
         pa.field("basis", pa.string(), metadata={"description": "likewise; raw or svd, null for rank 1"}),
         pa.field("polarity", pa.string(), metadata={"description": "likewise"}),
-        _column("known", pa.bool_(), "whether the adapter has this feature"),
+        _column("known", pa.bool_(), "whether this adapter is in the project and has this feature"),
         _column("text", pa.string(), "what a person wrote"),
         _column("starred", pa.bool_(), "marked as important"),
         pa.field("last_modified", pa.string(), metadata={"description": "ISO 8601, as the file has it"}),

@@ -21,6 +21,8 @@ from loradash_assets.compute.recording import RecordingPlan, record
 from loradash_assets.compute.tokens import TokenIndex
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from loradash_assets.compute.features import AdaptedModule
     from loradash_assets.compute.forward import AdaptedModel
 
@@ -43,21 +45,28 @@ class Recording:
     chunk_tokens: int
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that the numbers come from."""
-    return {name: version(name) for name in LIBRARIES}
+def load_base(directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    """Return the base model, loaded. Raises ModelError."""
+    return load_model(directory, dtype=dtype, device=choose_device(device), trust_remote_code=trust_remote_code)
 
 
-def record_activations(recording: Recording, target: Path, log: Callable[[str], None]) -> dict[str, Any]:
+def record_activations(
+    recording: Recording,
+    target: Path,
+    log: Callable[[str], None],
+    load: Callable[[Path, str, str, bool], PreTrainedModel] = load_base,
+) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
 
-    Chunks that are in `target` already are kept. Raises ModelError or AdapterError naming what cannot be used.
+    Chunks that are in `target` already are kept. `load` may return one base model again and again: its weights are
+    shared and never changed. Raises ModelError or AdapterError naming what cannot be used.
     """
     modules = read_modules(recording.catalogue)
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
     alone = has_length_dependent_positions(config)
     plan = _plan(recording, modules, alone=alone)
-    model = _load(recording, modules)
+    base = load(recording.model, recording.dtype, recording.device, recording.trust_remote_code)
+    model = _adapted(base, recording.adapter, modules)
     shared = not alone and model.is_prefix_determined(plan.token_ids)
     if not shared:
         log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
@@ -72,21 +81,17 @@ def record_activations(recording: Recording, target: Path, log: Callable[[str], 
         "chunks": len(plan.chunks),
         "prefix_determined": shared,
         "write_norms": model.write_norms(),
-        "libraries": library_versions(),
+        "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(model.device),
         "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "_tokens_per_second": recorded / seconds if recorded else 0.0,
     }
 
 
-def _load(recording: Recording, modules: list[AdaptedModule]) -> AdaptedModel:
+def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule]) -> AdaptedModel:
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
-    device = choose_device(recording.device)
-    base = load_model(
-        recording.model, dtype=recording.dtype, device=device, trust_remote_code=recording.trust_remote_code
-    )
-    return AdaptedModel(base, recording.adapter, modules)
+    return AdaptedModel(base, adapter, modules)
 
 
 def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:

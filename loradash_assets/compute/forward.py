@@ -6,6 +6,7 @@ the layer's input is x itself. The product accumulates in float32 whatever the m
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,14 @@ PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels
 class AdaptedModel:
     """A base model with its adapter, ready to record.
 
-    `modules` fixes the order of the features. Raises AdapterError if the adapter cannot be put on the model.
+    `modules` fixes the order of the features. `base` is left as it is and shares its weights, so that it serves for
+    the next adapter. Raises AdapterError if the adapter cannot be put on the model.
     """
 
     def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
         try:
-            self._peft = PeftModel.from_pretrained(base, str(adapter), adapter_name=ADAPTER_NAME).eval()
+            shared = _with_shared_weights(base)
+            self._peft = PeftModel.from_pretrained(shared, str(adapter), adapter_name=ADAPTER_NAME).eval()
         except (ValueError, RuntimeError, KeyError) as error:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
         self.device = base.device
@@ -122,6 +125,11 @@ class AdaptedModel:
             if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
                 norms[name] = _dora_write_norms(layer)
         return norms
+
+
+def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the model's modules on the very same tensors: PEFT puts its layers into the copy alone."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def _finite(states: torch.Tensor) -> torch.Tensor:
