@@ -22,7 +22,12 @@ OF_ADAPTERS = ["features", "geometry", "activations", *(f"top_tokens/layer_{laye
 def save(directory: Path) -> Path:
     """Save a project with two very different adapters."""
     project = save_project(directory, adapter={"others": {"step-200": "./step-200"}})
-    options: dict[str, Any] = {"r": 3, "target_modules": ["q_proj", "up_proj"], "use_dora": True, "modules_to_save": ["lm_head"]}
+    options: dict[str, Any] = {
+        "r": 3,
+        "target_modules": ["q_proj", "up_proj"],
+        "use_dora": True,
+        "modules_to_save": ["lm_head"],
+    }
     save_adapter(project / "step-200", project / "base", seed=7, **options)
     return project
 
