@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from loradash_assets.compute.adapter_files import layer_of, weights_file
+from loradash_assets.compute.adapter_files import layer_of, layers, weights_file
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.experts import (
     NO_EXPERT,
@@ -102,6 +102,7 @@ def read_catalogue(
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     _check_tensors(expected, _saved_embeddings(model), tensors, directory)
     modules, unrecorded = _modules(model, names, tensors)
+    _check_layers(layers(list(tensors)), modules, unrecorded)
     if wrong := [module for module in modules if rank is not None and module.rank != rank]:
         raise AdapterError(f"adapter.rank: {wrong[0].name} has rank {wrong[0].rank}, not {rank}")
     return Catalogue(tuple(modules), unrecorded, base_model_name)
@@ -212,6 +213,14 @@ def _modules(
         for part, module in parts
     ]
     return sorted(modules, key=lambda module: (module.layer, *place(module.name, module.expert))), unrecorded
+
+
+def _check_layers(adapted: Sequence[int], modules: Sequence[AdaptedModule], unrecorded: Mapping[str, str]) -> None:
+    recorded = {module.layer for module in modules}
+    if bare := [name for name in unrecorded if layer_of(name) in set(adapted) - recorded]:
+        raise AdapterError(
+            f"adapter.path: nothing of layer {layer_of(bare[0])} can be recorded: {bare[0]}: {unrecorded[bare[0]]}"
+        )
 
 
 def _full_name(path: str, module: Any) -> str:
