@@ -57,6 +57,7 @@ FEATURES = pa.schema(
         _column("projection", pa.string(), "the module's name, as short as it is unique in its layer"),
         _column("component", pa.int32(), "row of A and column of B, from 0"),
         _column("module", pa.string(), "full name of the adapted module in the base model"),
+        _column("expert", pa.int32(), "the expert, which sees only tokens routed to it; -1: it is no expert"),
         _column("rank", pa.int32(), "the module's rank r"),
         _column("in_features", pa.int32(), "length of x"),
         _column("out_features", pa.int32(), "length of the module's output"),

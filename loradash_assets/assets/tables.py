@@ -16,7 +16,10 @@ from loradash_assets.store import Entry, Facts
 MODULE = "loradash_assets.compute.layers"
 GROUP = "tables"
 CHECK = "all_finite_and_counted"
-CHECK_DESCRIPTION = "No activation is NaN or infinite, and every token of every example counts once for every feature."
+CHECK_DESCRIPTION = (
+    "No activation is NaN or infinite. Every token of every example counts once for every feature; for the features of "
+    "experts, as often as the router sends it to one."
+)
 PREVIEW = ("projection", "component", "polarity", "rank", "activation", "token", "example", "position", "occurrences")
 
 
@@ -106,17 +109,18 @@ def _layer_table(
         describe,
         module=MODULE,
         asset_key=key,
-        check=lambda entry: [_check(key, entry, prompts.facts["tokens"])],
+        check=lambda entry: [_check(key, entry, prompts.facts["tokens"], activations.facts["experts_per_token"])],
     )
 
 
-def _check(key: dg.AssetKey, table: Entry, tokens: int) -> dg.AssetCheckResult:
-    statistics = pq.read_table(table.path / "statistics.parquet", columns=["count", "non_finite"])
-    counted = [count + others for count, others in zip(*statistics.to_pydict().values(), strict=True)]
-    non_finite = table.facts["non_finite"]
+def _check(key: dg.AssetKey, table: Entry, tokens: int, experts_per_token: int | None) -> dg.AssetCheckResult:
+    counts = {name: table.facts[name] for name in ("non_finite", "counted", "routed", "busiest")}
+    sent = {} if experts_per_token is None else {"routed": tokens * experts_per_token}
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=non_finite == 0 and all(count == tokens for count in counted),
-        metadata={"non_finite": non_finite, "tokens": tokens, "fewest": min(counted), "most": max(counted)},
+        passed=counts["non_finite"] == 0
+        and all(count == right for name, right in {"counted": tokens, **sent}.items() for count in counts[name])
+        and counts["busiest"] <= tokens,
+        metadata={"tokens": tokens, "experts_per_token": experts_per_token or 0, **counts},
     )

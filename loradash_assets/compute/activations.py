@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.catalogue import read_modules
+from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
 from loradash_assets.compute.recording import RecordingPlan, record
 from loradash_assets.compute.tokens import TokenIndex
@@ -72,7 +73,7 @@ def record_activations(
         log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
     started = time.monotonic()
     with tqdm(total=int(plan.offsets[-1]), unit="token", desc="recording", smoothing=0.1) as bar:
-        recorded = record(plan, lambda ids: model.activations(ids).cpu().numpy(), target, _progress(bar, log))
+        recorded = record(plan, model.record, target, _progress(bar, log))
     seconds = time.monotonic() - started
     return {
         "tokens": int(plan.offsets[-1]),
@@ -80,6 +81,7 @@ def record_activations(
         "features": sum(module.rank for module in modules),
         "chunks": len(plan.chunks),
         "prefix_determined": shared,
+        "experts_per_token": experts_per_token(config),
         "write_norms": model.write_norms(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(model.device),
@@ -100,17 +102,28 @@ def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) ->
     lengths = [len(ids) for ids in token_ids]
     batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
     chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
-    return RecordingPlan(token_ids, TokenIndex.of_prompts(prompts).offsets, chunks, _layer_slices(modules))
+    offsets = TokenIndex.of_prompts(prompts).offsets
+    return RecordingPlan(token_ids, offsets, chunks, _layer_slices(modules), _layer_experts(modules))
 
 
 def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:
     slices: dict[int, slice] = {}
     start = 0
     for module in modules:  # in the order of their layers
+        if module.expert != NO_EXPERT:
+            continue
         first = slices[module.layer].start if module.layer in slices else start
         start += module.rank
         slices[module.layer] = slice(first, start)
     return slices
+
+
+def _layer_experts(modules: list[AdaptedModule]) -> dict[int, list[str]]:
+    owners: dict[int, dict[str, None]] = {}
+    for module in modules:
+        if module.expert != NO_EXPERT:
+            owners.setdefault(module.layer, {})[experts_of(module.name)[0]] = None
+    return {layer: list(of_layer) for layer, of_layer in owners.items()}
 
 
 def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:

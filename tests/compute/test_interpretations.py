@@ -23,7 +23,7 @@ def _features() -> pa.Table:
         for (layer, name), rank in RANKS.items()
         for component in range(rank)
     ]
-    return pa.Table.from_pylist([{"feature": n, **row} for n, row in enumerate(rows)], schema=FEATURES)
+    return pa.Table.from_pylist([{"feature": n, "expert": -1, **row} for n, row in enumerate(rows)], schema=FEATURES)
 
 
 def _table(tmp_path: Path, entries: dict[str, Any]) -> list[dict[str, Any]]:

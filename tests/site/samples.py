@@ -139,7 +139,7 @@ def _statistics(values: np.ndarray) -> dict[str, object]:
 
 def _feature(index: int, rank: int) -> dict[str, object]:
     numbers = {"in_features": 8, "out_features": 8, "scaling": 16.0, "read_norm": 1.0, "write_norm": 1.0}
-    return {"feature": index, "module": "m", "rank": rank, "variant": "lora", **numbers}
+    return {"feature": index, "module": "m", "expert": -1, "rank": rank, "variant": "lora", **numbers}
 
 
 def _cosines(layer: int, projections: Sequence[str], rank: int, random: np.random.Generator) -> list[dict[str, object]]:
