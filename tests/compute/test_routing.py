@@ -228,8 +228,8 @@ def test_a_and_b_are_those_of_pefts_update(tmp_path: Path, name: str) -> None:
 def test_the_product_is_exact_for_the_x_that_the_model_computed(tmp_path: Path, name: str, dtype: str) -> None:
     """(a) of the project's semantics."""
     case = _case(tmp_path, name, r=4)
-    base = case.load(dtype)
-    model = AdaptedModel(base, case.adapter, case.modules)
+    model = AdaptedModel(case.load(dtype), case.adapter, case.modules)
+    base = model._peft.get_base_model()
     outer: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     inner: dict[str, list[torch.Tensor]] = {}
 
