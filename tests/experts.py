@@ -28,6 +28,7 @@ ATTENTION: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_att
 TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 512}
 COMMON: dict[str, Any] = {**ATTENTION, **TOKENS, "vocab_size": VOCABULARY, "num_key_value_heads": 2}
 FOUR: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24}
+SMALL_HEADS: dict[str, Any] = {"head_dim": 4}
 LATENT: dict[str, Any] = {
     **COMMON,
     **{"intermediate_size": 24, "moe_intermediate_size": 12, "num_key_value_heads": 4, "first_k_dense_replace": 1},
@@ -66,14 +67,12 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "mixtral": Family(MixtralConfig(**COMMON, **FOUR)),
     "qwen3": Family(
-        Qwen3MoeConfig(
-            **COMMON, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, intermediate_size=24, head_dim=4
-        )
+        Qwen3MoeConfig(**COMMON, **SMALL_HEADS, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12)
     ),
     "olmoe": Family(OlmoeConfig(**COMMON, num_experts=8, num_experts_per_tok=2, intermediate_size=12)),
     "deepseek 3": Family(DeepseekV3Config(**LATENT)),
     "deepseek 2": Family(DeepseekV2Config(**LATENT, topk_method="greedy")),
-    "gpt-oss": Family(GptOssConfig(**COMMON, **FOUR, head_dim=4), alternating, transposed=True),
+    "gpt-oss": Family(GptOssConfig(**COMMON, **FOUR, **SMALL_HEADS), alternating, transposed=True),
     "granite": Family(GraniteMoeConfig(**COMMON, **FOUR), experts="block_sparse_moe.experts"),
     "phi": Family(PhimoeConfig(**COMMON, **FOUR)),
 }

@@ -33,7 +33,8 @@ def _read(directory: Path) -> Catalogue:
 
 def _save(directory: Path, config: PretrainedConfig, **options: Any) -> Path:
     save_base(directory / "base", config)
-    save_adapter(directory / "adapter", directory / "base", **{"target_modules": ["q_proj"], **options})
+    targets: dict[str, Any] = {"target_modules": ["q_proj"], **options}
+    save_adapter(directory / "adapter", directory / "base", **targets)
     return directory
 
 
@@ -94,9 +95,8 @@ def test_the_catalogue_on_disk_comes_back_as_it_was(tmp_path: Path) -> None:
 def _merged_by_hand(directory: Path, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """The base model in float64 with every expert's update added to its part of the fused weights."""
     old, scaling = OLD[name], 1.5  # alpha 3, rank 2
-    model: Any = (
-        AutoModelForCausalLM.from_pretrained(directory / "base", experts_implementation="eager").double().eval()
-    )
+    base: Any = AutoModelForCausalLM.from_pretrained(directory / "base", experts_implementation="eager")
+    model = base.double().eval()
     for layer_number, layer in enumerate(model.model.layers):
         prefix = f"base_model.model.model.layers.{layer_number}."
 

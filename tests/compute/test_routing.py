@@ -255,7 +255,7 @@ def test_the_product_is_exact_for_the_x_that_the_model_computed(tmp_path: Path, 
         rows = (index == expert).any(dim=1).numpy()
         hit = sorted(set(index.flatten().tolist()))
         x = states[rows] if parameter == "gate_up_proj" else inner[owner][hit.index(expert)]
-        x, A = x[real[rows]].double(), torch.from_numpy(case.routed[key].A).double()
+        x, A = x[torch.from_numpy(real[rows])].double(), torch.from_numpy(case.routed[key].A).double()
         assert numbers[rows & real].tolist() == tokens.tolist()
         bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
         assert bool(((values - x @ A.T).abs() <= bound).all()), key
