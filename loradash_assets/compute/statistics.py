@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-TILE = 1 << 15  # activations worked on at a time, so that the float64 copies stay in the cache
+TILE = 1 << 16  # activations worked on at a time, so that the float64 copies stay in the cache
 
 
 @dataclass(frozen=True)
