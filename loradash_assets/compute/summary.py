@@ -108,6 +108,7 @@ class _Ranged:
         self.position = ExplainedVariance(ranges, groups.position)
         self.density: DensityCounter | None = None
         self._density_missing = True
+        self._unfinished = [self.token, self.position]
 
     def update(self, numbers: NDArray[np.int64], activations: NDArray[np.float32]) -> None:
         if self.density is None:
@@ -116,7 +117,7 @@ class _Ranged:
         if self._density_missing:
             self.density.update(activations)
         for columns in column_slices(numbers.size):
-            for explained in (self.token, self.position):
+            for explained in self._unfinished:
                 located = explained.locate(numbers[columns])
                 for tile in tiles(activations[:, columns], self.ranges, explained.rows):
                     explained.update(tile, located)
@@ -137,5 +138,5 @@ class _Ranged:
             self.density = DensityCounter(self.ranges, self.moments.std, DENSITY_MULTIPLES)
         else:
             self._density_missing = False
-        more = [explained.next_pass(self.moments) for explained in (self.token, self.position)]
-        return any(more) or self._density_missing
+        self._unfinished = [explained for explained in self._unfinished if explained.next_pass(self.moments)]
+        return bool(self._unfinished) or self._density_missing
