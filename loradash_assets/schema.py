@@ -144,6 +144,21 @@ STATISTICS = pa.schema(
     ]
 )
 
+COACTIVATION = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd"),
+        _column(
+            "partners",
+            pa.list_(pa.int32()),
+            "other features, as rows of this table, from 0; highest |correlation| first: all, or 50 of more than 2,048",
+        ),
+        _column("correlations", pa.list_(pa.float32()), "Pearson correlation with each partner over every token"),
+    ]
+)
+
 COSINES = pa.schema(
     [
         _column("layer", pa.int32(), "layer of the model"),

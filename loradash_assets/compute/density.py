@@ -21,8 +21,8 @@ class DensityCounter:
         wide = std[:, None] * np.array(multiples, np.float64)
         bounds = np.minimum(wide, np.finfo(np.float32).max).astype(np.float32)
         # The highest float32 that is not above: a float32 exceeds the one iff it exceeds the other.
-        self._bounds = np.where(bounds > wide, np.nextafter(bounds, np.float32(-1)), bounds)  # (features, multiples)
-        self._counts = np.zeros(self._bounds.shape, np.int64)
+        self._bounds: NDArray[np.float32] = np.where(bounds > wide, np.nextafter(bounds, np.float32(-1)), bounds)
+        self._counts = np.zeros((std.size, len(multiples)), np.int64)
 
     def update(self, activations: NDArray[np.float32]) -> None:
         """Take in activations (features, tokens)."""

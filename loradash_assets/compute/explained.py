@@ -35,7 +35,7 @@ class Groups:
 
     @classmethod
     def by(cls, values: NDArray[np.integer]) -> Groups:
-        """Group all tokens by a property of each, (tokens,), numbers from 0 on that are not much larger than need be."""
+        """Group all tokens by a property of each, (tokens,): small numbers from 0 on, such as ids and positions."""
         return cls(_numbered(values)[1].astype(np.int32), values.size)
 
     def among(self, numbers: NDArray[np.int64]) -> Groups:

@@ -40,7 +40,7 @@ def write_layer_tables(
         for module in (read_modules(catalogue) if options.basis == "svd" else [])
         if module.layer == layer
     }
-    activations = LayerActivations(recording, layer, [Block(slice(0, features.num_rows))])
+    activations = recorded_layer(recording, layer, features)
     tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
@@ -52,6 +52,11 @@ def write_layer_tables(
         "dropped": raw.num_rows - shown.num_rows,
         "non_finite": sum(raw.column("non_finite").to_pylist()),
     }
+
+
+def recorded_layer(recording: Path, layer: int, features: pa.Table) -> LayerActivations:
+    """Return what was recorded of a layer, given its slice of the FEATURES table."""
+    return LayerActivations(recording, layer, [Block(slice(0, features.num_rows))])
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:

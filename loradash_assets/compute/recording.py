@@ -71,9 +71,20 @@ class LayerActivations:
 
     def chunks(self) -> Iterator[Sequence[Chunk]]:
         """Yield, of every chunk, token numbers (tokens,) int64 and activations (features, tokens) float32 per block."""
-        for file in sorted(self.directory.glob("chunk-*.safetensors")):
+        for file in _chunk_files(self.directory):
             with safe_open(file, framework="np") as chunk:
                 yield [(chunk.get_tensor("tokens"), chunk.get_tensor(f"layer.{self.layer}"))]
+
+
+def chunk_tokens(directory: Path) -> Iterator[np.ndarray]:
+    """Yield every chunk's token numbers, (tokens,) int64, in the order in which layers are read."""
+    for file in _chunk_files(directory):
+        with safe_open(file, framework="np") as chunk:
+            yield chunk.get_tensor("tokens")
+
+
+def _chunk_files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("chunk-*.safetensors"))
 
 
 def _token_numbers(plan: RecordingPlan, batches: Sequence[Batch]) -> np.ndarray:
