@@ -24,7 +24,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 CSV_COLUMNS = (
     *("key", "known", "layer", "projection", "component", "polarity", "starred", "text", "last_modified"),
     *("best_activation", "best_token", "best_context"),
+    *("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared"),
 )
+NOTE_COLUMNS, STATISTICS_COLUMNS = CSV_COLUMNS[:9], CSV_COLUMNS[-5:]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,21 @@ class Entry:
         if self.feature is None or self.polarity is None:
             return ()
         return self.feature.examples(self.polarity)[:EXAMPLES_SHOWN]
+
+    @property
+    def numbers(self) -> list[str]:
+        """What the report says of the feature's activations over all tokens; nothing where the source knows nothing."""
+        if self.feature is None:
+            return []
+        statistics = self.feature.statistics
+        shown = [
+            ("mean {:.4g}", statistics.mean),
+            ("std {:.4g}", statistics.std),
+            ("RMS effect {:.4g}", statistics.rms_effect),
+            ("token alone explains {:.0%}", statistics.token_omega_squared),
+            ("position alone explains {:.0%}", statistics.position_omega_squared),
+        ]
+        return [form.format(value) for form, value in shown if value is not None]
 
 
 @dataclass(frozen=True)
@@ -79,8 +96,10 @@ def report_csv(page: Page, interpretations: pa.Table) -> str:
     writer.writerow(CSV_COLUMNS)
     for row, entry in zip(interpretations.to_pylist(), _entries(page, interpretations), strict=True):
         best = entry.examples[0] if entry.examples else None
-        cells = [row.get(name) for name in CSV_COLUMNS[:-3]]
+        cells = [row.get(name) for name in NOTE_COLUMNS]
         cells += [best.activation, best.tokens[best.target], "".join(best.tokens)] if best else [None] * 3
+        statistics = entry.feature.statistics if entry.feature else None
+        cells += [getattr(statistics, name, None) for name in STATISTICS_COLUMNS]
         writer.writerow([_harmless(cell) for cell in cells])
     return text.getvalue()
 
