@@ -7,6 +7,7 @@ is a token's place in its example, from 0. A *feature* is (layer, projection, co
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Literal
 
 import pyarrow as pa
@@ -16,10 +17,17 @@ PromptFormat = Literal["text", "deepseek", "chat", "template"]
 Polarity = Literal["positive", "negative"]
 POLARITIES: tuple[Polarity, Polarity] = ("positive", "negative")
 OUTSIDE_LAYERS = -1
+# Written out in the docs: a share is exact, where a float 0.001 is not.
+QUANTILE_SHARES = tuple(Fraction(thousandths, 1000) for thousandths in (1, 10, 50, 250, 500, 750, 950, 990, 999))
+DENSITY_MULTIPLES = (1, 2, 3, 5)
 
 
 def _column(name: str, kind: pa.DataType, description: str) -> pa.Field:
     return pa.field(name, kind, nullable=False, metadata={"description": description})
+
+
+def _optional(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
 
 
 ROWS = pa.schema(
@@ -106,13 +114,49 @@ STATISTICS = pa.schema(
         _column("max", pa.float64(), "highest activation"),
         _column("mean", pa.float64(), "mean activation"),
         _column("std", pa.float64(), "standard deviation of the population"),
+        _optional("skewness", pa.float64(), "skewness of the population; null where std is 0"),
+        _optional("kurtosis", pa.float64(), "excess kurtosis of the population (0 for a normal one); null likewise"),
+        _column(
+            "quantiles",
+            pa.list_(pa.float64()),
+            "lowest activations that shares of .001, .01, .05, .25, .5, .75, .95, .99, .999 do not exceed: (9,)",
+        ),
+        _column(
+            "density", pa.list_(pa.float64()), "share of activations with |activation| > m * std, m = 1, 2, 3, 5: (4,)"
+        ),
         _column(
             "effect_scale", pa.float64(), "times |activation|: the norm of what the feature adds to the module's output"
+        ),
+        _column("rms_effect", pa.float64(), "effect_scale times the root mean square of the activations"),
+        _optional(
+            "token_omega_squared",
+            pa.float64(),
+            "share of the variance that the token's id alone explains, 0 to 1; null where it is not defined",
+        ),
+        _optional(
+            "position_omega_squared",
+            pa.float64(),
+            "share of the variance that the token's position alone explains, likewise",
         ),
         _column("bin_edges", pa.list_(pa.float64()), "histogram bin edges, (bins + 1,)"),
         _column("total_counts", pa.list_(pa.int64()), "activations per bin, (bins,)"),
         _column("positive_counts", pa.list_(pa.int64()), "activations > 0 per bin, (bins,)"),
         _column("negative_counts", pa.list_(pa.int64()), "activations < 0 per bin, (bins,)"),
+    ]
+)
+
+COACTIVATION = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd"),
+        _column(
+            "partners",
+            pa.list_(pa.int32()),
+            "other features, as rows of this table, from 0; highest |correlation| first: all, or 50 of more than 2,048",
+        ),
+        _column("correlations", pa.list_(pa.float32()), "Pearson correlation with each partner over every token"),
     ]
 )
 

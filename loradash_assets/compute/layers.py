@@ -42,7 +42,7 @@ def write_layer_tables(
         for module in (read_modules(catalogue) if options.basis == "svd" else [])
         if module.layer == layer
     }
-    activations = LayerActivations(recording, layer, blocks(features))
+    activations = recorded_layer(recording, layer, features)
     tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
@@ -75,6 +75,11 @@ def _counts(features: pa.Table, statistics: pa.Table) -> dict[str, Any]:
         if row["basis"] == "raw":
             routed[*parameters[row["projection"]], row["component"]] += count
     return {"counted": sorted(counted), "routed": sorted(set(routed.values())), "busiest": busiest}
+
+
+def recorded_layer(recording: Path, layer: int, features: pa.Table) -> LayerActivations:
+    """Return what was recorded of a layer, given its slice of the FEATURES table."""
+    return LayerActivations(recording, layer, blocks(features))
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:
