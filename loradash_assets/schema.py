@@ -60,7 +60,7 @@ SKIPPED_ROWS = pa.schema(
 
 FEATURES = pa.schema(
     [
-        _column("feature", pa.int32(), "index of the feature, ordered by layer, module order, component"),
+        _column("feature", pa.int32(), "index of the feature: by layer, module, component; experts last"),
         _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
         _column("projection", pa.string(), "the module's name, as short as it is unique in its layer"),
         _column("component", pa.int32(), "row of A and column of B, from 0"),
@@ -93,7 +93,11 @@ TOP_TOKENS = pa.schema(
         ),
         _column("target_position", pa.int32(), "index of the token in the context"),
         _column("context", pa.list_(pa.string()), "token texts around the token, clipped at the example's ends"),
-        _column("context_activations", pa.list_(pa.float32()), "the feature's activations on the context"),
+        _column(
+            "context_activations",
+            pa.list_(pa.float32()),
+            "activations on it; 0 for a token the feature does not see",
+        ),
     ]
 )
 
@@ -108,7 +112,7 @@ STATISTICS = pa.schema(
             pa.bool_(),
             "svd: a neighbour has nearly the same singular value, so only their span means something",
         ),
-        _column("count", pa.int64(), "finite activations, over every real token of every example"),
+        _column("count", pa.int64(), "finite activations, over every real token that the feature sees"),
         _column("non_finite", pa.int64(), "NaN and infinite activations; never ranked, not in the other columns"),
         _column("min", pa.float64(), "lowest activation"),
         _column("max", pa.float64(), "highest activation"),

@@ -90,7 +90,6 @@ def read_catalogue(
     no plain A x, needs a base model that was changed when it was created, or has another rank than `rank`.
     """
     from peft import get_peft_model_state_dict
-    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     weights_file(directory, allow_pickle=allow_pickle)
     config = evaluation_config(directory)
@@ -98,7 +97,7 @@ def read_catalogue(
     skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
     names = [*(name for name, _ in skeleton.named_modules()), *expert_names(skeleton)]
     model = _adapted(skeleton, config)
-    tensors = convert_peft_adapter_state_dict_for_transformers(model, config, _tensors(directory), ADAPTER_NAME)
+    tensors = _converted(_tensors(directory), model, config)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     _check_tensors(expected, _saved_embeddings(model), tensors, directory)
     modules, unrecorded = _modules(model, names, tensors)
@@ -158,6 +157,16 @@ def _tensors(directory: Path) -> dict[str, Tensor]:
         return load_peft_weights(str(directory), device="cpu")
     except Exception as error:  # safetensors and the unpickler raise their own
         raise AdapterError(f"adapter.path: cannot read the weights in {directory}: {error}") from error
+
+
+def _converted(tensors: dict[str, Tensor], model: PeftModel, config: LoraConfig) -> dict[str, Tensor]:
+    """What PEFT makes of the tensors when it loads them: of a module per expert, one parameter for all experts."""
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+
+    try:
+        return convert_peft_adapter_state_dict_for_transformers(model, config, tensors, ADAPTER_NAME)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise AdapterError(f"adapter.path: PEFT cannot convert the adapter to this base model: {error}") from error
 
 
 def _saved_embeddings(model: PeftModel) -> dict[str, Tensor]:

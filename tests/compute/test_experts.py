@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Llama4TextConfig, PretrainedConfig
 
 from annotation_server.keys import FeatureKey, format_key, parse_key
@@ -167,6 +168,19 @@ def test_adapters_from_before_experts_were_fused_are_recorded(tmp_path: Path, na
             prefix = f"base_model.model.{owner.replace('mlp', OLD[name].block)}.{expert}"
             A = torch.cat([tensors[f"{prefix}.{part}.lora_A.weight"] for part in (gate, up)]).double()
             np.testing.assert_allclose(routed.values[:4, columns].T, x[rows] @ A.T, rtol=0, atol=2e-5)
+
+
+def test_an_old_adapter_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
+    save_base(tmp_path / "base", FAMILIES["mixtral"].config)
+    for missing, reason in (
+        ("w3.lora_A", "PEFT cannot convert"),
+        ("w2.lora_B", r"down_proj|experts\.lora_B.* has shape"),
+    ):
+        tensors = save_old_adapter(tmp_path / "adapter", OLD["mixtral"])
+        del tensors[f"base_model.model.model.layers.1.block_sparse_moe.experts.2.{missing}.weight"]
+        save_file(tensors, tmp_path / "adapter" / SAFETENSORS)
+        with pytest.raises(AdapterError, match=reason):
+            _read(tmp_path)
 
 
 def _llama4() -> PretrainedConfig:
