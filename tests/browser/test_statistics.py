@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from loradash_assets.site.build import render_dashboard
+from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import Feature, Layer, Page, Projection, Statistics
 from tests.browser.conftest import Open
 from tests.site import samples
@@ -41,13 +42,13 @@ def test_more_statistics_unfold_with_the_histogram(visit: Open, dashboard: Path)
 
 def test_what_the_source_does_not_know_is_not_shown(visit: Open, tmp_path: Path) -> None:
     known = {"up_proj": Statistics(-1.0, 2.0), "gate_proj": Statistics(-1.0, 2.0, skewness=0.0)}
-    keys = {name: {"positive": f"layer_3_{name}_positive", "negative": f"layer_3_{name}_negative"} for name in known}
+    keys = {name: feature_keys(3, name, None, "raw") for name in known}
     features = [Feature(3, name, None, keys[name], statistics, (), ()) for name, statistics in known.items()]
     layer = Layer(3, tuple(Projection(feature.projection, (feature,)) for feature in features))
     path = tmp_path / "dashboard.html"
     path.write_text(render_dashboard(Page("title", {}, (layer,)), {}), "utf-8")
     page = visit(path).ready()
-    up, gate = page.locator(".column").all()
+    gate, up = page.locator(".column").all()
     assert up.locator("dt").all_text_contents() == ["min", "max"]
     assert up.locator("details").count() == 0
     assert gate.locator("details dt").all_text_contents() == ["skewness"]
