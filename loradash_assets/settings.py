@@ -70,6 +70,9 @@ class AdapterSettings(_Section):
     path: Name | None = _setting(None, "directory or hub name of a PEFT LoRA adapter; there is no default")
     rank: Count | None = _setting(None, "refuse the adapter unless every module has this rank; null: any rank")
     allow_pickle: bool = _setting(False, "also read adapter_model.bin, which can run code; only for adapters you trust")
+    allow_other_base: bool = _setting(
+        False, "use the adapter although it says that it was trained on another base model or revision"
+    )
 
 
 class DatasetSettings(_Section):

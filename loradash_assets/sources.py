@@ -75,7 +75,7 @@ def adapter_layers(settings: Settings) -> list[int]:
     file = weights_file(adapter_directory(settings), allow_pickle=settings.adapter.allow_pickle)
     found = layers(tensor_names(file))
     if not found:
-        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors of linear modules")
+        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors (lora_A, lora_embedding_A)")
     return found
 
 

@@ -35,8 +35,10 @@ def features(
         adapter = adapter_directory(settings)
 
     def build(directory: Path) -> Facts:
+        from loradash_assets.compute.base_names import NamedBase
         from loradash_assets.compute.catalogue import write_catalogue
 
+        named = NamedBase(settings.model.base_model, base_model.facts["revision"])
         facts = write_catalogue(
             adapter,
             model_directory(base_model),
@@ -44,6 +46,7 @@ def features(
             allow_pickle=settings.adapter.allow_pickle,
             trust_remote_code=settings.model.trust_remote_code,
             rank=settings.adapter.rank,
+            named=None if settings.adapter.allow_other_base else named,
         )
         return {**facts, "adapter": settings.adapter.path}
 
