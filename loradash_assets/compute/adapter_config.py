@@ -1,4 +1,4 @@
-"""An adapter's configuration, every field of it accounted for: used, no matter to what is recorded, or refused by name."""
+"""An adapter's configuration: each of its fields is used, changes nothing that is recorded, or is refused by name."""
 
 from __future__ import annotations
 

@@ -125,12 +125,12 @@ def _tensors(directory: Path) -> dict[str, Tensor]:
     from peft import load_peft_weights
 
     try:
-        tensors: object = load_peft_weights(str(directory), device="cpu")
+        tensors: Any = load_peft_weights(str(directory), device="cpu")
     except Exception as error:  # safetensors and the unpickler raise their own
         raise AdapterError(f"adapter.path: cannot read the weights in {directory}: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise AdapterError(f"adapter.path: the weights in {directory} are no mapping from names to tensors")
-    return cast("dict[str, Tensor]", tensors)
+    return tensors
 
 
 def _saved_embeddings(model: PeftModel) -> dict[str, Tensor]:

@@ -65,12 +65,7 @@ class AdaptedModel:
         A = torch.from_numpy(module.A).to(self.device)  # (rank, in)
         layer: Any = self._layers[module.name]
         of_embedding = ADAPTER_NAME in layer.lora_embedding_A
-        own = layer.lora_embedding_A[ADAPTER_NAME] if of_embedding else layer.lora_A[ADAPTER_NAME].weight
-        if not torch.equal(own.detach().to(A), A):
-            raise AdapterError(
-                f"adapter.path: PEFT does not load {module.name}'s A as the adapter's file has it; two of its tensors "
-                "stand for one weight and differ"
-            )
+        _check_loaded(layer, module)
         project = partial(_columns, A) if of_embedding else partial(_product, A)
 
         def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -140,6 +135,17 @@ class AdaptedModel:
             if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
                 norms[name] = _dora_write_norms(layer)
         return norms
+
+
+def _check_loaded(layer: Any, module: AdaptedModule) -> None:
+    for side, of_file in (("A", module.A), ("B", module.B)):
+        embedded, linear = getattr(layer, f"lora_embedding_{side}"), getattr(layer, f"lora_{side}")
+        loaded = embedded[ADAPTER_NAME] if ADAPTER_NAME in embedded else linear[ADAPTER_NAME].weight
+        if not torch.equal(loaded.detach().float().cpu(), torch.from_numpy(of_file)):
+            raise AdapterError(
+                f"adapter.path: PEFT does not load {side} of {module.name} as the adapter's file has it: two tensors of "
+                "the file stand for one weight and differ"
+            )
 
 
 def _product(A: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -136,13 +136,13 @@ def test_other_tasks_are_refused_by_name(tmp_path: Path, task: str) -> None:
         PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
         PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
     ],
-    ids=lambda config: config.peft_type.value,
+    ids=lambda config: type(config).__name__,
 )
 def test_other_kinds_of_adapters_are_refused_by_name(tmp_path: Path, config: PeftConfig) -> None:
     config.save_pretrained(str(tmp_path))
-    assert config.peft_type is not None
+    kind = json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"]
     assert _refusal(tmp_path) == (
-        f"adapter.path: {tmp_path}/adapter_config.json: peft_type is {config.peft_type.value}; loradash reads LORA "
+        f"adapter.path: {tmp_path}/adapter_config.json: peft_type is {kind}; loradash reads LORA "
         "(PEFT's save_as_lora turns some other kinds into it)"
     )
 

@@ -50,9 +50,7 @@ def test_missing_files_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_directory_is_refused_with_the_way_out(adapter: Path) -> None:
-    with pytest.raises(
-        AdapterError, match=r"adapter_config\.json is a file; name the directory that holds adapter_con"
-    ):
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is a file; name the directory that holds"):
         weights_file(adapter / CONFIG, allow_pickle=False)
 
 
@@ -80,9 +78,7 @@ def test_a_directory_of_adapters_is_refused_naming_them(tmp_path: Path) -> None:
 def test_a_whole_model_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").touch()
     (tmp_path / name).touch()
-    with pytest.raises(
-        AdapterError, match=r"holds a whole model and no adapter_config\.json; .* of the adapter itself"
-    ):
+    with pytest.raises(AdapterError, match=r"holds a whole model and no adapter_config\.json; .* the adapter itself"):
         weights_file(tmp_path, allow_pickle=False)
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Embedding, Linear
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -206,3 +207,119 @@ def test_an_adapter_of_nothing_that_can_be_recorded_is_refused(tmp_path: Path) -
     )
     with pytest.raises(AdapterError, match=message):
         _read(tmp_path / "adapter", tmp_path / "base")
+
+
+def _adapter(directory: Path, base: str, **options: Any) -> tuple[Catalogue, AdaptedModel]:
+    save_base(directory / "base", CONFIGS[base]())
+    _train(directory / "base", **options).save_pretrained(str(directory / "adapter"))
+    catalogue = _read(directory / "adapter", directory / "base")
+    return catalogue, _record(directory / "base", directory / "adapter", catalogue)[0]
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("base", ["llama", "gemma3", "gpt2"])
+def test_an_embeddings_effect_is_what_its_components_add_to_its_output(
+    tmp_path: Path, base: str, use_dora: bool
+) -> None:
+    names = {"llama": ["embed_tokens"], "gemma3": ["embed_tokens"], "gpt2": ["wte", "wpe"]}[base]
+    catalogue, model = _adapter(tmp_path, base, target_modules=names, use_dora=use_dora, lora_alpha=7)
+    norms = model.write_norms()
+    weights = AutoModelForCausalLM.from_pretrained(tmp_path / "base").state_dict()
+    saved = load_file(tmp_path / "adapter" / SAFETENSORS)
+    assert len(catalogue.modules) == len(names)
+    assert set(norms) == ({module.name for module in catalogue.modules} if use_dora else set())
+    for row in catalogue.table().to_pylist():
+        A, B = (saved[f"base_model.model.{row['module']}.lora_embedding_{side}"].double() for side in "AB")
+        factor = 7 / 2 * (4.0 if base == "gemma3" else 1.0)  # Gemma multiplies its embeddings by sqrt(hidden size)
+        written = B[:, row["component"]]
+        if use_dora:
+            W = weights[f"{row['module']}.weight"].double()  # (tokens, hidden)
+            magnitude = saved[f"base_model.model.{row['module']}.lora_magnitude_vector"].double()
+            written = magnitude / (W + 7 / 2 * A.T @ B.T).norm(dim=0) * written
+        write_norm = norms[row["module"]][row["component"]] if use_dora else row["write_norm"]
+        np.testing.assert_allclose(row["scaling"] * write_norm, factor * written.norm(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_embeddings_activations_are_columns_of_a_whatever_the_models_dtype(tmp_path: Path, dtype: str) -> None:
+    catalogue, _ = _adapter(tmp_path, "gpt2", target_modules=["wte", "wpe"])
+    recorded = _record(tmp_path / "base", tmp_path / "adapter", catalogue, dtype)[1]
+    tokens, positions = np.concatenate(EXAMPLES), np.concatenate([np.arange(len(ids)) for ids in EXAMPLES])
+    saved = load_file(tmp_path / "adapter" / SAFETENSORS)
+    for name, ids in (("wte", tokens), ("wpe", positions)):
+        A = saved[f"base_model.model.transformer.{name}.lora_embedding_A"].numpy()
+        np.testing.assert_array_equal(recorded[f"transformer.{name}"], A[:, ids])
+
+
+def test_an_adapter_on_embeddings_shares_prefixes(tmp_path: Path) -> None:
+    assert _adapter(tmp_path, "gpt2", target_modules=["wte", "wpe"])[1].is_prefix_determined(EXAMPLES)
+
+
+@pytest.mark.parametrize("options", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [3, 7]}])
+def test_the_probe_works_with_embeddings_that_peft_wraps(tmp_path: Path, options: dict[str, Any]) -> None:
+    assert _adapter(tmp_path, "tied", target_modules=["q_proj"], **options)[1].is_prefix_determined(EXAMPLES)
+
+
+@pytest.mark.filterwarnings("ignore:.* changes the base weights of the model:UserWarning")
+@pytest.mark.parametrize("initialisation", ["pissa", "pissa_niter_4", "olora"])
+def test_an_adapter_that_was_converted_to_a_plain_lora_is_read(tmp_path: Path, initialisation: str) -> None:
+    save_base(tmp_path / "base", CONFIGS["llama"]())
+    initial = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "base"),
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=initialisation),
+    )
+    assert isinstance(initial, PeftModel)
+    initial.peft_config["default"].init_lora_weights = True  # what PEFT's guide says, so that it is not applied twice
+    initial.save_pretrained(str(tmp_path / "initial"))
+    trained = initial
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    trained.peft_config["default"].init_lora_weights = initialisation
+    trained.save_pretrained(str(tmp_path / "changed"))
+    with pytest.raises(AdapterError, match=f"'{initialisation}', which changes the base model"):
+        _read(tmp_path / "changed", tmp_path / "base")
+    trained.save_pretrained(
+        str(tmp_path / "adapter"), path_initial_model_for_weight_conversion=str(tmp_path / "initial")
+    )
+    catalogue = _read(tmp_path / "adapter", tmp_path / "base")
+    assert {module.rank for module in catalogue.modules} == {4}
+    recorded = _record(tmp_path / "base", tmp_path / "adapter", catalogue)[1]
+    expected = _in_memory(trained)  # the first half of the converted A is the trained one
+    _assert_recorded({name: values[:2] for name, values in recorded.items()}, expected)
+
+
+def test_an_adapter_with_added_tokens_says_what_to_do_and_that_works(tmp_path: Path) -> None:
+    save_base(tmp_path / "base", CONFIGS["llama"]())
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    base.resize_token_embeddings(VOCABULARY + 3)
+    adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=1, target_modules=["q_proj"]))
+    assert isinstance(adapted, PeftModel)
+    adapted.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=True)
+    with pytest.raises(AdapterError) as refused:
+        _read(tmp_path / "adapter", tmp_path / "base")
+    assert str(refused.value) == (
+        f"adapter.path: {tmp_path}/adapter does not fit the base model: base_model.model.model.embed_tokens.weight "
+        "has shape (93, 16), adapter_config.json and the base model need (90, 16); base_model.model.lm_head.weight "
+        "has shape (93, 16), adapter_config.json and the base model need (90, 16). The adapter was saved with 93 "
+        "tokens, the base model has 90: resize the base model (resize_token_embeddings), save it and its tokenizer "
+        "with the added tokens in one directory, and name that as model.base_model"
+    )
+    resized = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    resized.resize_token_embeddings(VOCABULARY + 3, mean_resizing=False)
+    resized.save_pretrained(tmp_path / "resized")
+    catalogue = _read(tmp_path / "adapter", tmp_path / "resized")
+    _assert_recorded(_record(tmp_path / "resized", tmp_path / "adapter", catalogue)[1], _in_memory(adapted))
+
+
+def test_two_tensors_that_stand_for_one_weight_and_differ_are_refused_by_name(tmp_path: Path) -> None:
+    options = ADAPTERS["both ends tied"][1]
+    catalogue, _ = _adapter(tmp_path, "tied", **options)
+    file = tmp_path / "adapter" / SAFETENSORS
+    tensors = load_file(file)
+    name = "base_model.model.lm_head.lora_A.weight"
+    save_file({**tensors, name: tensors[name] + 1}, file)
+    catalogue = _read(tmp_path / "adapter", tmp_path / "base")
+    with pytest.raises(AdapterError, match=r"two tensors of the file stand for one weight and differ"):
+        _record(tmp_path / "base", tmp_path / "adapter", catalogue)
