@@ -122,5 +122,10 @@ def _check(layer: int, table: Entry, tokens: int) -> dg.AssetCheckResult:
         asset_key=table_key(layer),
         check_name=CHECK,
         passed=non_finite == 0 and all(count == tokens for count in counted),
-        metadata={"non_finite": non_finite, "tokens": tokens, "fewest": min(counted), "most": max(counted)},
+        metadata={
+            "non_finite": non_finite,
+            "tokens": tokens,
+            "fewest": min(counted, default=tokens),
+            "most": max(counted, default=tokens),
+        },
     )

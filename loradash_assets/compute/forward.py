@@ -143,8 +143,8 @@ def _check_loaded(layer: Any, module: AdaptedModule) -> None:
         loaded = embedded[ADAPTER_NAME] if ADAPTER_NAME in embedded else linear[ADAPTER_NAME].weight
         if not torch.equal(loaded.detach().float().cpu(), torch.from_numpy(of_file)):
             raise AdapterError(
-                f"adapter.path: PEFT does not load {side} of {module.name} as the adapter's file has it: two tensors of "
-                "the file stand for one weight and differ"
+                f"adapter.path: PEFT does not load {side} of {module.name} as the adapter's file has it: two tensors "
+                "of the file stand for one weight and differ"
             )
 
 
