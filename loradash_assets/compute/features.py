@@ -88,6 +88,11 @@ def read_catalogue(
     base_model_name, config.base_model_name_or_path = str(config.base_model_name_or_path or ""), None
     if named is not None:
         named.check(directory, base_model_name, config.revision)
+    if config.use_dora and (getattr(base, "quantization_config", None) or {}).get("load_in_8bit"):
+        raise AdapterError(
+            f"adapter.path: {directory} sets use_dora, and PEFT runs no DoRA twice on a base model in bitsandbytes' 8 "
+            "bits; name the base model itself, or one in 4 bits"
+        )
     skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
     names = [name for name, _ in skeleton.named_modules()]
     model = _adapted(skeleton, config)

@@ -264,19 +264,17 @@ def test_the_probe_works_with_embeddings_that_peft_wraps(tmp_path: Path, options
 @pytest.mark.parametrize("initialisation", ["pissa", "pissa_niter_4", "olora"])
 def test_an_adapter_that_was_converted_to_a_plain_lora_is_read(tmp_path: Path, initialisation: str) -> None:
     save_base(tmp_path / "base", CONFIGS["llama"]())
-    initial = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tmp_path / "base"),
-        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=initialisation),
-    )
-    assert isinstance(initial, PeftModel)
-    initial.peft_config["default"].init_lora_weights = True  # what PEFT's guide says, so that it is not applied twice
-    initial.save_pretrained(str(tmp_path / "initial"))
-    trained = initial
+    options: dict[str, Any] = {"r": 2, "target_modules": "all-linear", "init_lora_weights": initialisation}
+    config: Any = LoraConfig(task_type="CAUSAL_LM", **options)
+    trained = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), config)
+    assert isinstance(trained, PeftModel)
+    config.init_lora_weights = True  # what PEFT's guide says, so that the start is not made again when it is read
+    trained.save_pretrained(str(tmp_path / "initial"))
     with torch.no_grad():
         for parameter in trained.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    trained.peft_config["default"].init_lora_weights = initialisation
+    config.init_lora_weights = initialisation
     trained.save_pretrained(str(tmp_path / "changed"))
     with pytest.raises(AdapterError, match=f"'{initialisation}', which changes the base model"):
         _read(tmp_path / "changed", tmp_path / "base")

@@ -282,3 +282,13 @@ def test_no_weights_of_the_base_are_needed_and_its_configuration_stays(adapter: 
     _change_config(adapter, base_model_name_or_path="/named/by/the/adapter")
     assert _read(adapter, config).base_model_name == "/named/by/the/adapter"
     assert config.to_dict() == before
+
+
+def test_dora_on_8_bits_is_refused_with_the_way_out(tmp_path: Path, base: Path) -> None:
+    config = AutoConfig.from_pretrained(base)
+    config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    save_adapter(tmp_path, base, use_dora=True)
+    with pytest.raises(AdapterError, match=r"sets use_dora, .* 8 bits; name the base model itself, or one in 4 bits"):
+        _read(tmp_path, config)
+    save_adapter(tmp_path, base)
+    assert len(_read(tmp_path, config).modules) == 21
