@@ -60,8 +60,8 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
     if initialisation.startswith(BASE_CHANGING_INITIALISATIONS):
         yield (
             f"init_lora_weights is '{initialisation}', which changes the base model; convert the adapter to a plain "
-            "LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion), or name the base model that was "
-            "saved with it and set init_lora_weights to true"
+            "LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion), or name the base model that "
+            "was saved with it and set init_lora_weights to true"
         )
     yield from _unknown_fields(fields)
     for name, reason in NO_PLAIN_INPUT.items():

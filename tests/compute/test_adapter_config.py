@@ -90,8 +90,8 @@ def test_initialisations_that_change_the_base_are_refused_with_the_way_out(tmp_p
     file = _write(tmp_path, init_lora_weights=initialisation)
     assert _refusal(tmp_path) == (
         f"adapter.path: {file}: init_lora_weights is '{initialisation.lower()}', which changes the base model; convert "
-        "the adapter to a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion), or name the "
-        "base model that was saved with it and set init_lora_weights to true"
+        "the adapter to a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion), or name "
+        "the base model that was saved with it and set init_lora_weights to true"
     )
 
 
