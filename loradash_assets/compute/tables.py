@@ -17,7 +17,7 @@ from loradash_assets.compute.listing import Listing, PromptTokens
 from loradash_assets.compute.passes import Consumer, LayerRecording, run_passes
 from loradash_assets.compute.summary import Summary, TokenGroups
 from loradash_assets.compute.views import raw_view, svd_view
-from loradash_assets.schema import Basis
+from loradash_assets.schema import STATISTICS, TOP_TOKENS, Basis
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class LayerTables:
     plain: pa.Table
     shown: pa.Table
     statistics: pa.Table
+
+    @classmethod
+    def empty(cls) -> LayerTables:
+        """Return the tables of a layer without features."""
+        return cls(TOP_TOKENS.empty_table(), TOP_TOKENS.empty_table(), STATISTICS.empty_table())
 
 
 def layer_tables(
