@@ -44,9 +44,30 @@ OPTIONS = {
     "text-column": ("dataset", "text_column"),
     "basis": ("tables", "basis"),
     "distinct-contexts": ("tables", "distinct_contexts"),
+    "exclude-special-tokens": ("tables", "exclude_special_tokens"),
+    "exclude-first-positions": ("tables", "exclude_first_positions"),
+    "exclude-token-ids": ("tables", "exclude_token_ids"),
+    "max-per-example": ("tables", "max_per_example"),
+    "intervals": ("tables", "intervals"),
+    "interval-samples": ("tables", "interval_samples"),
+    "random-samples": ("tables", "random_samples"),
+    "sample-seed": ("tables", "sample_seed"),
     "output-dir": ("dashboard", "output_dir"),
 }
-WHOLE_NUMBERS = {"rank", "num-examples", "top-k", "context-window", "histogram-bins"}
+WHOLE_NUMBERS = {
+    *("rank", "num-examples", "top-k", "context-window", "histogram-bins", "exclude-first-positions"),
+    *("max-per-example", "intervals", "interval-samples", "random-samples", "sample-seed"),
+}
+SWITCHES = {"distinct-contexts", "exclude-special-tokens"}
+
+
+class _WholeNumbers(click.ParamType[list[int]]):
+    """Whole numbers with commas between them; nothing for none."""
+
+    name = "integers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        return [click.INT.convert(part, param, ctx) for part in value.split(",")] if value else []
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -56,10 +77,11 @@ def _setting_option(name: str, default: object) -> Callable[[Command], Command]:
     section, field = OPTIONS[name]
     shown = "" if default is None else f" [default: {default}]"
     text = f"{field_info(section, field).description} ({section}.{field}){shown}"
-    if name == "distinct-contexts":
+    if name in SWITCHES:
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
     allowed = choices(section, field)
-    kind = click.Choice(allowed) if allowed else click.INT if name in WHOLE_NUMBERS else click.STRING
+    number = _WholeNumbers() if name == "exclude-token-ids" else click.INT if name in WHOLE_NUMBERS else click.STRING
+    kind = click.Choice(allowed) if allowed else number
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 

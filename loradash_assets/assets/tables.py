@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.project import IN_STORE, Metadata, Project, result, table_metadata
@@ -79,9 +80,11 @@ def _layer_table(
     settings = project.settings.tables
 
     def build(directory: Path) -> Facts:
+        from loradash_assets.compute.filters import check_token_ids
         from loradash_assets.compute.layers import write_layer_tables
         from loradash_assets.compute.tables import TableOptions
 
+        check_token_ids(settings.exclude_token_ids, prompts.facts["vocabulary"])
         options = settings.model_dump()
         options["distinct_contexts"] &= activations.facts["prefix_determined"]
         facts = write_layer_tables(
@@ -92,12 +95,13 @@ def _layer_table(
             directory,
             TableOptions(**options),
             activations.facts["write_norms"],
+            prompts.facts["special_tokens"],
         )
         return {**facts, "settings": settings.model_dump()}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "shown.parquet")
-        counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite")}
+        counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
         return {**table_metadata(table, PREVIEW), **counts}
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
@@ -115,7 +119,8 @@ def _layer_table(
 
 
 def _check(layer: int, table: Entry, tokens: int) -> dg.AssetCheckResult:
-    statistics = pq.read_table(table.path / "statistics.parquet", columns=["count", "non_finite"])
+    file = table.path / "statistics.parquet"
+    statistics = pq.read_table(file, columns=["count", "non_finite"], filters=~pc.field("filtered"))
     counted = [count + others for count, others in zip(*statistics.to_pydict().values(), strict=True)]
     non_finite = table.facts["non_finite"]
     return dg.AssetCheckResult(

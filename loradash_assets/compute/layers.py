@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +18,7 @@ from loradash_assets.compute.tables import TableOptions, layer_tables
 
 PLAIN = "plain.parquet"
 SHOWN = "shown.parquet"
+SAMPLES = "samples.parquet"
 STATISTICS = "statistics.parquet"
 
 
@@ -28,11 +30,12 @@ def write_layer_tables(
     target: Path,
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
-) -> dict[str, int]:
-    """Write the layer's three tables to `target`; return how many features it has, how many of them the svd
-    basis dropped, and how many activations were not finite.
+    special_tokens: Collection[int],
+) -> dict[str, Any]:
+    """Write the layer's four tables to `target`; return how many features it has, how many of them the svd
+    basis dropped, how many activations were not finite, and how many tokens were left out, by reason.
 
-    `write_norms` are the norms that only the loaded model could tell (DoRA), by module.
+    `write_norms` are the norms that only the loaded model could tell (DoRA), by module; `special_tokens` are ids.
     """
     features = layer_features(catalogue, layer, write_norms)
     bases = {
@@ -41,16 +44,18 @@ def write_layer_tables(
         if module.layer == layer
     }
     activations = LayerActivations(recording, layer, [Block(slice(0, features.num_rows))])
-    tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
+    tables = layer_tables(activations, features, pq.read_table(prompts), options, bases, special_tokens)
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
+    pq.write_table(tables.samples, target / SAMPLES)
     pq.write_table(tables.statistics, target / STATISTICS)
-    raw = tables.statistics.filter(pc.field("basis") == "raw")
-    shown = tables.statistics.filter(pc.field("basis") == options.basis)
+    full = tables.statistics.filter(~pc.field("filtered"))
+    raw, shown = (full.filter(pc.field("basis") == basis) for basis in ("raw", options.basis))
     return {
         "features": features.num_rows,
         "dropped": raw.num_rows - shown.num_rows,
         "non_finite": sum(raw.column("non_finite").to_pylist()),
+        "left_out": dict(tables.left_out),
     }
 
 

@@ -1,4 +1,4 @@
-"""A view's statistics: one row per feature, over every token."""
+"""A view's statistics: one row per feature, over every token that it is given."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from loradash_assets.schema import STATISTICS
 
 
 class Summary:
-    """The statistics of one view."""
+    """The statistics of one view; `filtered` says whether it is given only the tokens that lists may hold."""
 
-    def __init__(self, view: View, bins: int) -> None:
+    def __init__(self, view: View, bins: int, *, filtered: bool = False) -> None:
         self.view = view
         self._bins = bins
+        self._filtered = filtered
         self._counter = RangeCounter(view.features)
         self._ranges: Ranges | None = None
         self._moments: MomentCounter | None = None
@@ -45,6 +46,7 @@ class Summary:
         columns = {
             **self.view.labels,
             "basis": np.full(self.view.features, self.view.basis),
+            "filtered": np.full(self.view.features, self._filtered),
             "count": self._ranges.count,
             "non_finite": self._ranges.non_finite,
             "min": self._ranges.low,
