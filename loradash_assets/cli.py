@@ -61,13 +61,11 @@ WHOLE_NUMBERS = {
 SWITCHES = {"distinct-contexts", "exclude-special-tokens"}
 
 
-class _WholeNumbers(click.ParamType[list[int]]):
-    """Whole numbers with commas between them; nothing for none."""
-
-    name = "integers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        return [click.INT.convert(part, param, ctx) for part in value.split(",")] if value else []
+def _token_ids(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    """Read whole numbers with commas between them; an empty text is an empty list."""
+    if value is None:
+        return None
+    return [click.INT.convert(part, parameter, context) for part in value.split(",")] if value else []
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -79,9 +77,10 @@ def _setting_option(name: str, default: object) -> Callable[[Command], Command]:
     text = f"{field_info(section, field).description} ({section}.{field}){shown}"
     if name in SWITCHES:
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    if name == "exclude-token-ids":
+        return click.option(f"--{name}", metavar="ID,ID,...", callback=_token_ids, default=None, help=text)
     allowed = choices(section, field)
-    number = _WholeNumbers() if name == "exclude-token-ids" else click.INT if name in WHOLE_NUMBERS else click.STRING
-    kind = click.Choice(allowed) if allowed else number
+    kind = click.Choice(allowed) if allowed else click.INT if name in WHOLE_NUMBERS else click.STRING
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 
