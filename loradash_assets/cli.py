@@ -65,7 +65,7 @@ def _token_ids(context: click.Context, parameter: click.Parameter, value: str | 
     """Read whole numbers with commas between them; an empty text is an empty list."""
     if value is None:
         return None
-    return [click.INT.convert(part, parameter, context) for part in value.split(",")] if value else []
+    return [click.INT(part, parameter, context) for part in value.split(",")] if value else []
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)

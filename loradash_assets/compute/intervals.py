@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from loradash_assets.compute.priorities import LowestPriorities
 from loradash_assets.compute.statistics import Ranges
 
-_FIRST = 64  # tokens that are looked at first, those of lowest priority; then as many again, and so on
+# Tokens are looked at by rising priority: of all possible ones the lowest 1/1024, then up to 8, 64, 512 and 1024.
+_PRIORITY_BITS = 10
+_TIERS = np.array([(bits.bit_length() + 2) // 3 for bits in range(1 << _PRIORITY_BITS)], np.uint8)
+
+
+def by_tier(priorities: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """An order, (tokens,) -> (tokens,), in which those that are surely drawn before others come before them."""
+    return np.argsort(_tiers(priorities), kind="stable")
+
+
+def _tiers(priorities: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    return _TIERS[priorities >> np.uint64(64 - _PRIORITY_BITS)]
 
 
 class IntervalSampler:
@@ -35,13 +46,13 @@ class IntervalSampler:
     def update(
         self, numbers: NDArray[np.int64], priorities: NDArray[np.uint64], activations: NDArray[np.float32]
     ) -> None:
-        """Take in tokens by ascending priority, (tokens,); activations: (features, tokens), NaN for infinity."""
+        """Take in tokens in the order of `by_tier`, (tokens,); activations: (features, tokens), NaN for infinity."""
         for feature in self._features:
             row = activations[feature]
             for interval in range(1, self._intervals):
                 self._from[feature, interval] += np.count_nonzero(row >= self._bounds[feature, interval])
-        cuts = [0, *(_FIRST << n for n in range(64) if _FIRST << n < numbers.size), numbers.size]
-        for start, stop in pairwise(cuts):
+        ends = np.searchsorted(_tiers(priorities), np.arange(_TIERS[-1] + 1), side="right")
+        for start, stop in pairwise([0, *ends.tolist()]):
             part = slice(start, stop)
             if start < stop and not self._draw(numbers[part], priorities[part], activations[:, part]):
                 return
@@ -56,7 +67,7 @@ class IntervalSampler:
     ) -> bool:
         """`update` for a part of the tokens; False if neither these nor any of higher priority can be drawn."""
         limits = self.drawn.bounds()
-        open_ = limits.reshape(-1, self._intervals) > priorities[0]
+        open_ = limits.reshape(-1, self._intervals) > priorities.min()
         if not open_.any():
             return False
         first, last = _longest_run(~open_)

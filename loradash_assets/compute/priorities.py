@@ -17,15 +17,11 @@ LAST = np.uint64(2**64 - 1)  # stands for "none": in 2**64 numbers one token cou
 def priorities(numbers: NDArray[np.int64], seed: int, stream: str) -> NDArray[np.uint64]:
     """The priority of each token number, (tokens,) -> (tokens,); no two are equal. Streams are independent.
 
-    SplitMix64's finaliser (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), once before
-    and once after a key is mixed in: each step maps 64 bits one to one.
+    Number n gets the n-th output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+    generators") from a state that seed and stream give. Every step maps 64 bits one to one, and wraps around.
     """
-    key = np.frombuffer(hashlib.sha256(f"{seed} {stream}".encode()).digest()[:8], "<u8")[0]
-    return _mixed(_mixed(numbers.astype(np.uint64)) ^ key)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)  # wraps around
+    state = np.frombuffer(hashlib.sha256(f"{seed} {stream}".encode()).digest()[:8], "<u8")
+    mixed = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + state
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loradash_assets.compute.arrays import table
-from loradash_assets.compute.intervals import IntervalSampler
+from loradash_assets.compute.intervals import IntervalSampler, by_tier
 from loradash_assets.compute.listing import Contexts, Listed
 from loradash_assets.compute.priorities import LowestPriorities, priorities
 from loradash_assets.compute.statistics import RangeCounter, Ranges
@@ -66,21 +66,27 @@ class Samples:
             self._draw(numbers, activations, np.arange(numbers.size) if here is None else here)
 
     def _draw(self, numbers: NDArray[np.int64], activations: NDArray[np.float32], here: NDArray[np.intp]) -> None:
-        if self._sizes.random_samples and here.size:
-            self._draw_from_all(numbers[here], activations, here)
+        if self._sizes.random_samples:
+            drawn = priorities(numbers[here], self._seed, "all")
+            near = np.flatnonzero(drawn < self._random.bounds().max(initial=0))
+            if near.size:
+                self._draw_from_all(numbers[here[near]], drawn[near], activations, here[near])
         if self._intervals is not None:
             drawn = priorities(numbers[here], self._seed, "intervals")
-            order = np.argsort(drawn)
+            order = by_tier(drawn)
             values = activations.take(here[order], axis=1)
             if self._ranges is not None and self._ranges.non_finite.any():
                 values[~np.isfinite(values)] = np.nan
             self._intervals.update(numbers[here[order]], drawn[order], values)
 
     def _draw_from_all(
-        self, numbers: NDArray[np.int64], activations: NDArray[np.float32], here: NDArray[np.intp]
+        self,
+        numbers: NDArray[np.int64],
+        drawn: NDArray[np.uint64],
+        activations: NDArray[np.float32],
+        here: NDArray[np.intp],
     ) -> None:
-        """Offer each feature this chunk's finite activations of lowest priority."""
-        drawn = priorities(numbers, self._seed, "all")
+        """Offer each feature the finite activations of lowest priority among the columns `here`."""
         wanted = self._sizes.random_samples
         looked_at = min(wanted, here.size)
         while True:
