@@ -140,7 +140,7 @@ class TableSettings(_Section):
         10, "equal intervals between a feature's lowest and highest activation to sample tokens from; 0: none"
     )
     interval_samples: Count = _setting(2, "tokens drawn at random from each interval")
-    random_samples: CountOrNone = _setting(10, "tokens drawn at random from all, for each feature")
+    random_samples: CountOrNone = _setting(8, "tokens drawn at random from all, for each feature")
     sample_seed: CountOrNone = _setting(0, "another seed draws other samples")
 
 

@@ -39,7 +39,7 @@ class TableOptions:
     max_per_example: int | None = None
     intervals: int = 10
     interval_samples: int = 2
-    random_samples: int = 10
+    random_samples: int = 8
     sample_seed: int = 0
 
 

@@ -40,6 +40,7 @@ def write_tables(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
     directories = [site.layers[layer] for layer in sorted(site.layers)]
     parts = {
         "top_tokens": [pq.read_table(directory / "shown.parquet") for directory in directories],
+        "samples": [pq.read_table(directory / "samples.parquet") for directory in directories],
         "statistics": [pq.read_table(directory / "statistics.parquet") for directory in directories],
         "features": [site.feature_table()],
         "cosines": [pq.read_table(site.geometry / "cosines.parquet")],

@@ -38,9 +38,16 @@ function cautions({ non_finite: nonFinite, tied }) {
   return texts.map((text) => element("p", { class: "caution" }, text));
 }
 
-function statisticsBlock({ statistics }) {
+function filteredStatistics(filtered) {
+  if (filtered === null) return [];
+  const rows = statisticsList({ ...filtered, effect_scale: null });
+  return [element("p", { class: "aside" }, "of the tokens that lists and samples may hold:"), element("dl", {}, ...rows)];
+}
+
+function statisticsBlock({ statistics, filtered }) {
   return element("div", { class: "statistics" },
     element("dl", {}, ...statisticsList(statistics)),
+    ...filteredStatistics(filtered),
     ...cautions(statistics),
     ...(statistics.histogram ? [histogramDetails(statistics.histogram)] : []),
   );

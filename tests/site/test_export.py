@@ -47,7 +47,7 @@ def carried(layer: Layer) -> Layer:
     def feature(each: Feature) -> Feature:
         statistics = msgspec.structs.replace(each.statistics, non_finite=None, effect_scale=None, tied=False)
         lists = {"positive": tuple(map(example, each.positive)), "negative": tuple(map(example, each.negative))}
-        return msgspec.structs.replace(each, statistics=statistics, **lists)
+        return msgspec.structs.replace(each, statistics=statistics, **lists, samples=())
 
     projections = tuple(
         msgspec.structs.replace(each, features=tuple(map(feature, each.features))) for each in layer.projections
