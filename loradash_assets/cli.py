@@ -44,9 +44,28 @@ OPTIONS = {
     "text-column": ("dataset", "text_column"),
     "basis": ("tables", "basis"),
     "distinct-contexts": ("tables", "distinct_contexts"),
+    "exclude-special-tokens": ("tables", "exclude_special_tokens"),
+    "exclude-first-positions": ("tables", "exclude_first_positions"),
+    "exclude-token-ids": ("tables", "exclude_token_ids"),
+    "max-per-example": ("tables", "max_per_example"),
+    "intervals": ("tables", "intervals"),
+    "interval-samples": ("tables", "interval_samples"),
+    "random-samples": ("tables", "random_samples"),
+    "sample-seed": ("tables", "sample_seed"),
     "output-dir": ("dashboard", "output_dir"),
 }
-WHOLE_NUMBERS = {"rank", "num-examples", "top-k", "context-window", "histogram-bins"}
+WHOLE_NUMBERS = {
+    *("rank", "num-examples", "top-k", "context-window", "histogram-bins", "exclude-first-positions"),
+    *("max-per-example", "intervals", "interval-samples", "random-samples", "sample-seed"),
+}
+SWITCHES = {"distinct-contexts", "exclude-special-tokens"}
+
+
+def _token_ids(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    """Read whole numbers with commas between them; an empty text is an empty list."""
+    if value is None:
+        return None
+    return [click.INT(part, parameter, context) for part in value.split(",")] if value else []
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -56,8 +75,10 @@ def _setting_option(name: str, default: object) -> Callable[[Command], Command]:
     section, field = OPTIONS[name]
     shown = "" if default is None else f" [default: {default}]"
     text = f"{field_info(section, field).description} ({section}.{field}){shown}"
-    if name == "distinct-contexts":
+    if name in SWITCHES:
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    if name == "exclude-token-ids":
+        return click.option(f"--{name}", metavar="ID,ID,...", callback=_token_ids, default=None, help=text)
     allowed = choices(section, field)
     kind = click.Choice(allowed) if allowed else click.INT if name in WHOLE_NUMBERS else click.STRING
     return click.option(f"--{name}", type=kind, default=None, help=text)

@@ -105,18 +105,37 @@ TOP_TOKENS = pa.schema(
     ]
 )
 
+SAMPLES = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the basis of top_tokens, from 0"),
+        _column("interval", pa.int32(), "the interval that the token was drawn from, 0 the lowest; -1: from all"),
+        _column("low", pa.float64(), "lower bound of the interval; the lowest activation for -1"),
+        _column(
+            "high", pa.float64(), "upper bound, which only the highest interval holds; the highest activation for -1"
+        ),
+        _column("count", pa.int64(), "tokens that it was drawn from, each as likely as another"),
+        _column("draw", pa.int32(), "1, 2, ... in the order drawn: the first n draws are a sample of n"),
+        *(TOP_TOKENS.field(name) for name in ("activation", *TOP_TOKENS.names[6:])),
+    ]
+)
+
 STATISTICS = pa.schema(
     [
         _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
         _column("projection", pa.string(), "name of the adapted module in its layer"),
         _column("component", pa.int32(), "component in the table's basis, from 0"),
         _column("basis", pa.string(), "raw or svd"),
+        _column("filtered", pa.bool_(), "over the tokens that no filter leaves out, rather than over all"),
         _column(
             "tied",
             pa.bool_(),
             "svd: a neighbour has nearly the same singular value, so only their span means something",
         ),
-        _column("count", pa.int64(), "finite activations, over every real token that the feature sees"),
+        _column(
+            "count", pa.int64(), "finite activations, over every real token that the feature sees (see `filtered`)"
+        ),
         _column("non_finite", pa.int64(), "NaN and infinite activations; never ranked, not in the other columns"),
         _column("min", pa.float64(), "lowest activation"),
         _column("max", pa.float64(), "highest activation"),

@@ -31,6 +31,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 INT32_MAX = 2**31 - 1  # rows and positions are int32 in the tables
 Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
+CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
 AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # of a directory and of asset keys
@@ -139,14 +140,30 @@ class TableSettings(_Section):
     """What is kept of the recorded activations. Changing these never runs the model."""
 
     top_k: Count = _setting(16, "tokens to keep per feature and polarity")
-    context_window: Annotated[int, Field(ge=0, le=INT32_MAX)] = _setting(
-        10, "tokens shown on each side of a kept token"
-    )
+    context_window: CountOrNone = _setting(10, "tokens shown on each side of a kept token")
     histogram_bins: Annotated[int, Field(ge=1, le=10_000)] = _setting(50, "bins of each feature's histogram")
     basis: Basis = _setting(
         "raw", "raw (rows of A) or svd (singular directions of scaling * B A), on the dashboard; the same for rank 1"
     )
     distinct_contexts: bool = _setting(True, "list identical contexts once with their number, on the dashboard")
+    exclude_special_tokens: bool = _setting(
+        False, "leave tokens that the tokenizer marks as special out of lists and samples, on the dashboard"
+    )
+    exclude_first_positions: CountOrNone = _setting(
+        0, "leave the first so many tokens of each example out of lists and samples, on the dashboard"
+    )
+    exclude_token_ids: list[CountOrNone] = _setting(
+        [], "leave tokens with these ids out of lists and samples, on the dashboard"
+    )
+    max_per_example: Count | None = _setting(
+        None, "tokens of one example in each list at most, on the dashboard; null: any number"
+    )
+    intervals: Annotated[int, Field(ge=0, le=100)] = _setting(
+        10, "equal intervals between a feature's lowest and highest activation to sample tokens from; 0: none"
+    )
+    interval_samples: Count = _setting(2, "tokens drawn at random from each interval")
+    random_samples: CountOrNone = _setting(8, "tokens drawn at random from all, for each feature")
+    sample_seed: CountOrNone = _setting(0, "another seed draws other samples")
 
 
 class DashboardSettings(_Section):

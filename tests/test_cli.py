@@ -374,6 +374,10 @@ def test_init_writes_every_setting_once(empty: Path) -> None:
     [
         (["bulid"], "No such command 'bulid'. Did you mean 'build'?"),
         (["build", "--topk", "3"], "No such option '--topk'. Did you mean '--top-k'?"),
+        (
+            ["build", "--exclude-token-ids", "3,x"],
+            "Invalid value for '--exclude-token-ids': 'x' is not a valid integer.",
+        ),
         (["build", "--top-k", "many"], "Invalid value for '--top-k': 'many' is not a valid integer."),
         (["build", "--basis", "pca"], "Invalid value for '--basis': 'pca' is not one of 'raw', 'svd'."),
         (["render", "--data", "gone.json"], "Invalid value for '--data': File 'gone.json' does not exist."),
@@ -387,7 +391,11 @@ def test_a_mistyped_command_or_option_is_named(empty: Path, arguments: list[str]
     assert contents(empty) == {}
 
 
-OURS = ("--dataset", "--prompt-format", "--text-column", "--output-dir", "--basis", "--distinct-contexts")
+OURS = (
+    *("--dataset", "--prompt-format", "--text-column", "--output-dir", "--basis", "--distinct-contexts"),
+    *("--exclude-special-tokens", "--exclude-first-positions", "--exclude-token-ids", "--max-per-example"),
+    *("--intervals", "--interval-samples", "--random-samples", "--sample-seed"),
+)
 GENERATE = {
     "--base-model": "Qwen/Qwen2.5-32B-Instruct",
     "--lora-path": None,

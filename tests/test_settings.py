@@ -80,6 +80,28 @@ def test_the_originals_defaults(tmp_path: Path) -> None:
         ("tables: {top_k: null}", "tables.top_k: input should be a valid integer (got null)"),
         ("tables: {top_k: [1]}", "tables.top_k: input should be a valid integer"),
         ("tables: {distinct_contexts: 1}", "tables.distinct_contexts: input should be a valid boolean (got 1)"),
+        ("tables: {exclude_special_tokens: 1}", "tables.exclude_special_tokens: input should be a valid boolean"),
+        (
+            "tables: {exclude_first_positions: -1}",
+            "tables.exclude_first_positions: input should be greater than or equal to 0 (got -1)",
+        ),
+        ("tables: {exclude_token_ids: 3}", "tables.exclude_token_ids: input should be a valid list (got 3)"),
+        (
+            "tables: {exclude_token_ids: [3, -1]}",
+            "tables.exclude_token_ids.1: input should be greater than or equal to 0 (got -1)",
+        ),
+        (
+            "tables: {exclude_token_ids: [3, '4']}",
+            "tables.exclude_token_ids.1: input should be a valid integer (got '4')",
+        ),
+        ("tables: {max_per_example: 0}", "tables.max_per_example: input should be greater than or equal to 1 (got 0)"),
+        ("tables: {intervals: 101}", "tables.intervals: input should be less than or equal to 100 (got 101)"),
+        (
+            "tables: {interval_samples: 0}",
+            "tables.interval_samples: input should be greater than or equal to 1 (got 0)",
+        ),
+        ("tables: {random_samples: -1}", "tables.random_samples: input should be greater than or equal to 0 (got -1)"),
+        ("tables: {sample_seed: 0.5}", "tables.sample_seed: input should be a valid integer"),
         ("dataset: {split: 2024-01-01}", "dataset.split: input should be a valid string"),
         ('dashboard: {title: "\\ud800"}', "dashboard.title: input should be a valid string, unable to parse raw data"),
         ('schedule: {cron: "\\ud800"}', "schedule.cron: input should be a valid string, unable to parse raw data"),

@@ -89,4 +89,9 @@ def prompts(
 
     inputs = (dataset_rows.digest, base_model.digest, dataset.fingerprint(*fields))
     libraries = ("transformers", "tokenizers", "jinja2")
-    return result(context, project, "prompts", inputs, build, describe, module=PROMPTS_MODULE, libraries=libraries)
+    from loradash_assets.compute.filters import check_token_ids
+
+    made = result(context, project, "prompts", inputs, build, describe, module=PROMPTS_MODULE, libraries=libraries)
+    with user_errors():  # here too, so that nobody waits for the model first
+        check_token_ids(project.settings.tables.exclude_token_ids, made.value.facts["vocabulary"])
+    return made

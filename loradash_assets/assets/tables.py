@@ -78,9 +78,11 @@ def _layer_table(
     settings = project.settings.tables
 
     def build(directory: Path) -> Facts:
+        from loradash_assets.compute.filters import check_token_ids
         from loradash_assets.compute.layers import write_layer_tables
         from loradash_assets.compute.tables import TableOptions
 
+        check_token_ids(settings.exclude_token_ids, prompts.facts["vocabulary"])
         options = settings.model_dump()
         options["distinct_contexts"] &= activations.facts["prefix_determined"]
         facts = write_layer_tables(
@@ -91,12 +93,13 @@ def _layer_table(
             directory,
             TableOptions(**options),
             activations.facts["write_norms"],
+            prompts.facts["special_tokens"],
         )
         return {**facts, "settings": settings.model_dump()}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "shown.parquet")
-        counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite")}
+        counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
         return {**table_metadata(table, PREVIEW), **counts}
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())

@@ -48,7 +48,7 @@ def encode_prompts(
     max_tokens: int | None,
     trust_remote_code: bool,
 ) -> dict[str, Any]:
-    """Write prompts.parquet and skipped.parquet to `target` and return their counts.
+    """Write prompts.parquet and skipped.parquet to `target`; return their counts and what the tokenizer's ids are.
 
     Raises DatasetError if the format needs what the tokenizer does not have, or no row is usable (with the first
     reasons).
@@ -79,7 +79,15 @@ def encode_prompts(
         "tokens": sum(map(len, prompts.column("token_ids").to_pylist())),
         "skipped": outcomes.count("skipped"),
         "truncated": outcomes.count("truncated"),
+        "vocabulary": max(tokenizer.get_vocab().values(), default=-1) + 1,
+        "special_tokens": special_tokens(tokenizer),
     }
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of all tokens that the tokenizer marks as special, in ascending order."""
+    marked = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(marked | set(tokenizer.all_special_ids))
 
 
 def encode_rows(

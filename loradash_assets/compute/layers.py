@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tabl
 
 PLAIN = "plain.parquet"
 SHOWN = "shown.parquet"
+SAMPLES = "samples.parquet"
 STATISTICS = "statistics.parquet"
 
 
@@ -30,11 +31,12 @@ def write_layer_tables(
     target: Path,
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
+    special_tokens: Collection[int],
 ) -> dict[str, Any]:
-    """Write the layer's three tables to `target`; return how many features it has, how many of them the svd
-    basis dropped, how many activations were not finite, and how many tokens counted.
+    """Write the layer's four tables to `target`; return how many features it has, how many of them the svd
+    basis dropped, how many activations were not finite, how many tokens counted, and how many were left out, by reason.
 
-    `write_norms` are the norms that only the loaded model could tell (DoRA), by module.
+    `write_norms` are the norms that only the loaded model could tell (DoRA), by module; `special_tokens` are ids.
     """
     features = layer_features(catalogue, layer, write_norms)
     bases = {
@@ -44,19 +46,21 @@ def write_layer_tables(
     }
     if features.num_rows:
         activations = recorded_layer(recording, layer, features)
-        tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
+        tables = layer_tables(activations, features, pq.read_table(prompts), options, bases, special_tokens)
     else:  # all that the adapter has in this layer is listed as unrecorded
         tables = LayerTables.empty()
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
+    pq.write_table(tables.samples, target / SAMPLES)
     pq.write_table(tables.statistics, target / STATISTICS)
-    raw = tables.statistics.filter(pc.field("basis") == "raw")
-    shown = tables.statistics.filter(pc.field("basis") == options.basis)
+    full = tables.statistics.filter(~pc.field("filtered"))
+    raw, shown = (full.filter(pc.field("basis") == basis) for basis in ("raw", options.basis))
     return {
         "features": features.num_rows,
         "dropped": raw.num_rows - shown.num_rows,
         "non_finite": sum(raw.column("non_finite").to_pylist()),
-        **_counts(features, tables.statistics),
+        **_counts(features, full),
+        "left_out": dict(tables.left_out),
     }
 
 

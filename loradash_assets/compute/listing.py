@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from loradash_assets.compute.arrays import ranges, table
+from loradash_assets.compute.per_example import PerExampleTopK
 from loradash_assets.compute.prefixes import first_occurrences
 from loradash_assets.compute.tokens import TokenIndex
 from loradash_assets.compute.topk import TopK
@@ -44,15 +46,49 @@ class PromptTokens:
         return replace(self, first=first, occurrences=occurrences)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """The tokens that a list or sample may hold: all, or those of `kept` (tokens,); `distinct`: contexts once."""
+
+    prompts: PromptTokens
+    distinct: bool = False
+    kept: NDArray[np.bool_] | None = None
+
+    @property
+    def is_every(self) -> bool:
+        """Whether it is every token."""
+        return not self.distinct and self.kept is None
+
+    @cached_property
+    def _mask(self) -> NDArray[np.bool_] | None:
+        if not self.distinct:
+            return self.kept
+        return self.prompts.first if self.kept is None else self.prompts.first & self.kept
+
+    def among(self, numbers: NDArray[np.int64]) -> NDArray[np.intp] | None:
+        """The places of the listed ones among `numbers`; None if all are."""
+        return None if self._mask is None else np.flatnonzero(self._mask[numbers])
+
+    def occurrences(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many tokens each listed one stands for."""
+        return self.prompts.occurrences[numbers] if self.distinct else np.ones_like(numbers)
+
+
 class Listing:
     """The extreme tokens of one view: ranked in the first pass, their contexts' activations collected in the second."""
 
-    def __init__(self, view: View, prompts: PromptTokens, *, top_k: int, window: int, distinct: bool) -> None:
+    def __init__(
+        self, view: View, listed: Listed, *, top_k: int, window: int, max_per_example: int | None = None
+    ) -> None:
         self.view = view
-        self._prompts = prompts
+        self._listed = listed
         self._window = window
-        self._distinct = distinct
-        self._topk = TopK(view.features, top_k)
+        index = listed.prompts.index
+        self._topk = (
+            TopK(view.features, top_k)
+            if max_per_example is None
+            else PerExampleTopK(view.features, top_k, max_per_example, index)
+        )
         self._contexts: Contexts | None = None
 
     def update(self, numbers: NDArray[np.int64], activations: NDArray[np.float32]) -> None:
@@ -60,9 +96,9 @@ class Listing:
         if self._contexts is not None:
             self._contexts.update(numbers, activations)
             return
-        if self._distinct:
-            first = self._prompts.first[numbers]
-            numbers, activations = numbers[first], activations[:, first]
+        here = self._listed.among(numbers)
+        if here is not None:
+            numbers, activations = numbers[here], activations.take(here, axis=1)
         self._topk.update(activations, numbers)
 
     def next_pass(self) -> bool:
@@ -74,20 +110,19 @@ class Listing:
         values = np.stack((top.positive.values, top.negative.values), axis=1)
         features, self._polarities, self._ranks = np.nonzero(numbers >= 0)  # (entries,)
         self._values = values[numbers >= 0]
-        self._contexts = Contexts(self._prompts, features, numbers[numbers >= 0], self._window)
+        self._contexts = Contexts(self._listed.prompts, features, numbers[numbers >= 0], self._window)
         return True
 
     def table(self) -> pa.Table:
         """Return the TOP_TOKENS rows, in the order of features, polarities and ranks, once all passes are done."""
         assert self._contexts is not None
         contexts = self._contexts
-        once = np.ones(self._ranks.size, np.int32)
         columns = {
             **{name: self.view.labels[name][contexts.features] for name in ("layer", "projection", "component")},
             "polarity": np.array(POLARITIES)[self._polarities],
             "rank": self._ranks + 1,
             "activation": self._values,
-            "occurrences": self._prompts.occurrences[contexts.numbers] if self._distinct else once,
+            "occurrences": self._listed.occurrences(contexts.numbers),
             **contexts.columns(),
         }
         return table(columns, TOP_TOKENS)

@@ -1,4 +1,4 @@
-"""A view's statistics: one row per feature, over every token that it sees."""
+"""A view's statistics: one row per feature, over every token that it is given."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ class TokenGroups:
 
 
 class Summary:
-    """The statistics of one view.
+    """The statistics of one view; `filtered` says whether it is given only the tokens that lists may hold.
 
     The first pass finds ranges, the second moments and histograms, the third densities. Quantiles take these three;
     explained variance takes the second and as many more as its sums need to stay small.
     """
 
-    def __init__(self, view: View, bins: int, groups: TokenGroups) -> None:
+    def __init__(self, view: View, bins: int, groups: TokenGroups, *, filtered: bool = False) -> None:
         self.view = view
         self._bins = bins
         self._groups = groups
+        self._filtered = filtered
         self._ranges = RangeCounter(view.features)
         self._quantiles = QuantileCounter(view.features, QUANTILE_SHARES)
         self._ranged: _Ranged | None = None
@@ -75,6 +76,7 @@ class Summary:
         columns = {
             **self.view.labels,
             "basis": np.full(self.view.features, self.view.basis),
+            "filtered": np.full(self.view.features, self._filtered),
             "count": ranges.count,
             "non_finite": ranges.non_finite,
             "min": ranges.low,

@@ -1,52 +1,70 @@
-"""One layer's recording to its tables: the extreme tokens of each feature with their contexts, and its statistics.
+"""One layer's recording to its tables: each feature's extreme tokens and samples with their contexts, its statistics.
 
 Memory grows with features and k, not with the number of tokens (beside the prompts themselves).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from loradash_assets.compute.basis import SvdBasis
 from loradash_assets.compute.explained import Groups
-from loradash_assets.compute.listing import Listing, PromptTokens
+from loradash_assets.compute.filters import ALL, Kept, counts, left_out
+from loradash_assets.compute.listing import Listed, Listing, PromptTokens
 from loradash_assets.compute.passes import Consumer, LayerRecording, run_passes
+from loradash_assets.compute.samples import Samples, SampleSizes
 from loradash_assets.compute.summary import Summary, TokenGroups
 from loradash_assets.compute.views import raw_view, svd_view
-from loradash_assets.schema import STATISTICS, TOP_TOKENS, Basis
+from loradash_assets.schema import SAMPLES, STATISTICS, TOP_TOKENS, Basis
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What changes the tables and nothing before them. `context_window` is in tokens on each side."""
+    """What changes the tables and nothing before them. `context_window` is in tokens on each side.
+
+    The three that exclude tokens, and max_per_example, change what is shown and sampled, never the plain list.
+    """
 
     top_k: int = 16
     context_window: int = 10
     histogram_bins: int = 50
     basis: Basis = "raw"
     distinct_contexts: bool = True
+    exclude_special_tokens: bool = False
+    exclude_first_positions: int = 0
+    exclude_token_ids: Sequence[int] = ()
+    max_per_example: int | None = None
+    intervals: int = 10
+    interval_samples: int = 2
+    random_samples: int = 8
+    sample_seed: int = 0
 
 
 @dataclass(frozen=True)
 class LayerTables:
-    """`plain` and `shown` have the TOP_TOKENS schema, `statistics` the STATISTICS schema.
+    """`plain` and `shown` have the TOP_TOKENS schema, `samples` the SAMPLES schema, `statistics` the STATISTICS schema.
 
-    `plain` is in the raw basis and ranks every token. `shown` is in the chosen basis, with each context once if so
-    chosen. `statistics` is over every token: raw, then svd if that is the basis.
+    `plain` is in the raw basis and ranks every token. `shown` and `samples` are in the chosen basis, without the tokens
+    that are left out, with each context once if so chosen. `statistics` is over every token: raw, then svd if that is
+    the basis; then, if a filter is active, both again over the tokens that it does not leave out. `left_out` counts
+    the others by reason, see `filters.left_out`.
     """
 
     plain: pa.Table
     shown: pa.Table
+    samples: pa.Table
     statistics: pa.Table
+    left_out: Mapping[str, int]
 
     @classmethod
     def empty(cls) -> LayerTables:
         """Return the tables of a layer without features."""
-        return cls(TOP_TOKENS.empty_table(), TOP_TOKENS.empty_table(), STATISTICS.empty_table())
+        top_tokens = TOP_TOKENS.empty_table()
+        return cls(top_tokens, top_tokens, SAMPLES.empty_table(), STATISTICS.empty_table(), {})
 
 
 def layer_tables(
@@ -55,21 +73,31 @@ def layer_tables(
     prompts: pa.Table,
     options: TableOptions,
     bases: Mapping[str, SvdBasis],
+    special_tokens: Collection[int] = (),
 ) -> LayerTables:
     """The tables of one layer, rows in the order of features, polarities and ranks.
 
     features: the layer's slice of the FEATURES schema, in the order of the recorded activations; prompts: PROMPTS
-    schema, in the order of the token numbers; bases: by full module name, read for the svd basis only. Raises
-    KeyError for a module without basis, ValueError where recording and prompts do not have the same tokens.
+    schema, in the order of the token numbers; bases: by full module name, read for the svd basis only; special_tokens:
+    ids. Raises KeyError for a module without basis, ValueError where recording and prompts do not have the same tokens.
     """
     tokens = PromptTokens.of(prompts)
     groups = _token_groups(tokens)
+    excluded = left_out(
+        tokens.index,
+        tokens.ids,
+        special_tokens=special_tokens if options.exclude_special_tokens else (),
+        first_positions=options.exclude_first_positions,
+        token_ids=options.exclude_token_ids,
+    )
+    listed = Listed(tokens, options.distinct_contexts, ~excluded[ALL] if excluded else None)
     seen = _routed_tokens(recording)
     blocks = [
         _Block(
             features.slice(block.features.start, block.features.stop - block.features.start),
-            tokens.among(seen[place]) if block.routed else tokens,
-            groups.among(seen[place]) if block.routed else groups,
+            replace(listed, prompts=tokens.among(seen[place])) if block.routed else listed,
+            groups,
+            seen.get(place),
             options,
             bases,
         )
@@ -79,9 +107,11 @@ def layer_tables(
     return LayerTables(
         plain=pa.concat_tables([block.plain.table() for block in blocks]),
         shown=pa.concat_tables([block.shown.table() for block in blocks]),
+        samples=pa.concat_tables([block.samples.table() for block in blocks]),
         statistics=pa.concat_tables(
             [summary.table() for view in zip(*(block.summaries for block in blocks), strict=True) for summary in view]
         ),
+        left_out=counts(excluded),
     )
 
 
@@ -101,23 +131,39 @@ def _token_groups(tokens: PromptTokens) -> TokenGroups:
 
 
 class _Block:
-    """What is made of the features that see the same tokens."""
+    """What is made of the features that see the same tokens: all, or `seen` (n,)."""
 
     def __init__(
         self,
         features: pa.Table,
-        tokens: PromptTokens,
+        listed: Listed,
         groups: TokenGroups,
+        seen: np.ndarray | None,
         options: TableOptions,
         bases: Mapping[str, SvdBasis],
     ) -> None:
         raw = raw_view(features)
         chosen = raw if options.basis == "raw" else svd_view(features, bases)
-        sizes = {"top_k": options.top_k, "window": options.context_window}
-        self.plain = Listing(raw, tokens, distinct=False, **sizes)
-        same = chosen is raw and not options.distinct_contexts
-        self.shown = self.plain if same else Listing(chosen, tokens, distinct=options.distinct_contexts, **sizes)
+        every, window = Listed(listed.prompts), options.context_window
+        self.plain = Listing(raw, every, top_k=options.top_k, window=window)
+        limit = options.max_per_example
+        same = chosen is raw and listed.is_every and limit is None
+        self.shown = (
+            self.plain if same else Listing(chosen, listed, top_k=options.top_k, window=window, max_per_example=limit)
+        )
+        sizes = SampleSizes(options.intervals, options.interval_samples, options.random_samples)
+        self.samples = Samples(chosen, listed, sizes, seed=options.sample_seed, window=window)
         views = [raw] if chosen is raw else [raw, chosen]
-        self.summaries = [Summary(view, options.histogram_bins, groups) for view in views]
-        listings = [self.plain] if same else [self.plain, self.shown]
-        self.consumers: Sequence[Consumer] = [*self.summaries, *listings]
+        of_seen = groups if seen is None else groups.among(seen)
+        self.summaries = [Summary(view, options.histogram_bins, of_seen) for view in views]
+        self.consumers: list[Consumer] = [*self.summaries, self.plain]
+        if not same:
+            self.consumers.append(self.shown)
+        if sizes.any:
+            self.consumers.append(self.samples)
+        if listed.kept is not None:
+            kept = np.flatnonzero(listed.kept) if seen is None else seen[listed.kept[seen]]
+            of_kept = groups.among(kept)
+            filtered = [Summary(view, options.histogram_bins, of_kept, filtered=True) for view in views]
+            self.consumers += [Kept(summary, listed.kept) for summary in filtered]
+            self.summaries += filtered

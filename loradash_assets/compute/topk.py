@@ -70,6 +70,10 @@ class TopK:
         """What is kept by now."""
         return TopTokens(self._positive.ranking(), self._negative.ranking())
 
+    def lowest_scores(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """|activation| of the k-th token of each polarity, (features,) each; 0 where there are fewer than k."""
+        return self._positive.lowest_scores(), self._negative.lowest_scores()
+
 
 class _Side:
     """One polarity; a *score* is sign * activation, so that both polarities look for the highest."""
@@ -83,6 +87,9 @@ class _Side:
     def ranking(self) -> Ranking:
         values = np.where(self._numbers >= 0, self._sign * self._scores, np.float32(0))
         return Ranking(values, self._numbers.copy())
+
+    def lowest_scores(self) -> NDArray[np.float32]:
+        return self._scores[:, -1]
 
     def update(self, blocks: NDArray[np.float32], numbers: NDArray[np.int64], peaks: NDArray[np.float32]) -> None:
         """Take in blocks (features, blocks, block) of tokens (blocks, block) with peak scores (features, blocks)."""

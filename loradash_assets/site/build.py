@@ -27,6 +27,7 @@ SCRIPTS = (
     "js/service.js",
     "js/local.js",
     "js/note_view.js",
+    "js/samples.js",
     "js/panels.js",
     "js/header.js",
     "js/main.js",

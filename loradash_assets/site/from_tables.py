@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from loradash_assets.schema import POLARITIES, Polarity
+from loradash_assets.schema import POLARITIES, SAMPLES, STATISTICS, Polarity
 from loradash_assets.site.keys import feature_keys
-from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Statistics
+from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Sample, Statistics
 
 FINITE = (
     *("min", "max", "mean", "std", "skewness", "kurtosis", "effect_scale", "rms_effect"),
     *("token_omega_squared", "position_omega_squared"),
 )
 Lists = dict[tuple[str, int, Polarity], list[Example]]
+Key = tuple[str, int]  # projection and component
 
 
 @dataclass(frozen=True)
 class LayerTables:
-    """One layer's tables, with the schemas TOP_TOKENS, STATISTICS and COSINES.
+    """One layer's tables, with the schemas TOP_TOKENS, STATISTICS (over all tokens) and COSINES.
 
     `features` (FEATURES, of any layers) gives each module's rank; without it the rank is the number of components in
-    `statistics`, which holds in the raw basis but not in the svd basis, where directions may be dropped.
+    `statistics`, which holds in the raw basis but not in the svd basis, where directions may be dropped. `samples`
+    (SAMPLES) and `filtered` (STATISTICS over the tokens that no filter leaves out) are shown where they are given.
     """
 
     layer: int
@@ -34,6 +36,8 @@ class LayerTables:
     statistics: pa.Table
     cosines: pa.Table
     features: pa.Table | None = None
+    samples: pa.Table = field(default_factory=SAMPLES.empty_table)
+    filtered: pa.Table = field(default_factory=STATISTICS.empty_table)
 
 
 def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
@@ -42,11 +46,14 @@ def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
     Projections and components keep the tables' order. Raises ValueError, naming the feature, for a statistic that is
     not finite.
     """
-    lists, ranks = _top_tokens(tables.top_tokens), _ranks(tables)
+    lists, samples, ranks = _top_tokens(tables.top_tokens), _samples(tables.samples), _ranks(tables)
+    filtered = {(row["projection"], row["component"]): _statistics(row) for row in tables.filtered.to_pylist()}
     projections: dict[str, list[Feature]] = {}
     for row in tables.statistics.to_pylist():
         name = row["projection"]
-        feature = _feature(row, ranks[name], lists, adapter)
+        key = name, row["component"]
+        found = _Found(lists, tuple(samples.get(key, ())), filtered.get(key))
+        feature = _feature(row, ranks[name], found, adapter)
         projections.setdefault(name, []).append(feature)
     return Layer(
         tables.layer,
@@ -63,20 +70,29 @@ def _ranks(tables: LayerTables) -> dict[str, int]:
     return {projection: rank for layer, projection, rank in zip(*columns, strict=True) if layer == tables.layer}
 
 
-def _feature(row: Mapping[str, Any], rank: int, lists: Lists, adapter: str | None) -> Feature:
+@dataclass(frozen=True)
+class _Found:
+    """What the tables say of a feature beside its statistics."""
+
+    lists: Lists
+    samples: tuple[Sample, ...]
+    filtered: Statistics | None
+
+
+def _feature(row: Mapping[str, Any], rank: int, found: _Found, adapter: str | None) -> Feature:
     layer, name, component = row["layer"], row["projection"], row["component"]
-    positive, negative = (tuple(lists.get((name, component, polarity), ())) for polarity in POLARITIES)
+    positive, negative = (tuple(found.lists.get((name, component, polarity), ())) for polarity in POLARITIES)
     shown = component if rank > 1 else None
     keys = feature_keys(layer, name, shown, row["basis"], adapter)
-    return Feature(layer, name, shown, keys, _statistics(row), positive, negative)
+    return Feature(layer, name, shown, keys, _statistics(row), positive, negative, found.samples, found.filtered)
 
 
 def _statistics(row: Mapping[str, Any]) -> Statistics:
-    for field in FINITE:
-        value = row[field]
+    for name in FINITE:
+        value = row[name]
         if value is not None and not math.isfinite(value):
             raise ValueError(
-                f"layer {row['layer']} {row['projection']} component {row['component']}: {field} is {value}"
+                f"layer {row['layer']} {row['projection']} component {row['component']}: {name} is {value}"
             )
     counts = (tuple(row[f"{name}_counts"]) for name in ("total", "positive", "negative"))
     return Statistics(
@@ -102,7 +118,29 @@ def _statistics(row: Mapping[str, Any]) -> Statistics:
 def _top_tokens(table: pa.Table) -> Lists:
     """Return the examples per projection, component and polarity, by rank."""
     lists: Lists = {}
-    table = table.sort_by("rank").combine_chunks()
+    table = table.sort_by("rank")
+    for row, example in _examples(table, ("projection", "component", "polarity")):
+        lists.setdefault((row["projection"], row["component"], row["polarity"]), []).append(example)
+    return lists
+
+
+def _samples(table: pa.Table) -> dict[Key, list[Sample]]:
+    """Return the samples per projection and component, from the highest interval down, those from all last."""
+    found: dict[Key, list[Sample]] = {}
+    table = table.sort_by([("interval", "descending"), ("draw", "ascending")])
+    drawn = _examples(table, ("projection", "component", "interval", "low", "high", "count"))
+    parts: dict[tuple[Any, ...], list[Example]] = {}
+    for row, example in drawn:
+        parts.setdefault(tuple(row.values()), []).append(example)
+    for (projection, component, interval, low, high, count), examples in parts.items():
+        sample = Sample(interval if interval >= 0 else None, low, high, count, tuple(examples))
+        found.setdefault((projection, component), []).append(sample)
+    return found
+
+
+def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], Example]]:
+    """Yield each row's example, with its columns `names`."""
+    table = table.combine_chunks()
     contexts = _split(table["context_activations"].combine_chunks())
     activations = shortest(table["activation"].to_numpy())
     rows = table.drop_columns(["context_activations", "activation"]).to_pylist()
@@ -117,8 +155,7 @@ def _top_tokens(table: pa.Table) -> Lists:
             target=row["target_position"],
             occurrences=row["occurrences"],
         )
-        lists.setdefault((row["projection"], row["component"], row["polarity"]), []).append(example)
-    return lists
+        yield {name: row[name] for name in names}, example
 
 
 def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class Run:
     basis: Basis
     distinct_contexts: bool
     contexts_can_be_shared: bool
+    max_per_example: int | None
+    first_positions: int  # left out of each example
+    left_out: Mapping[str, int]  # tokens, by reason; under `all` by any
     unrecorded: Mapping[str, str]
     variants: Sequence[str]
     dropped: int
@@ -68,11 +71,17 @@ class Run:
             "Layers": f"{len(inside)} of {self.num_layers}",
             "Examples": f"{self.examples:,} of {self.rows:,} rows",
             "Tokens": f"{self.tokens:,}",
-            "Top k": f"{self.top_k}, {'distinct contexts' if self.shares_contexts else 'every token'}",
+            "Top k": ", ".join(self._list_rules()),
             "Context": f"±{self.context_window} tokens",
             "Basis": self.basis,
             "Recorded": self.recorded_at,
         }
+
+    def _list_rules(self) -> Iterator[str]:
+        yield str(self.top_k)
+        yield "distinct contexts" if self.shares_contexts else "every token"
+        if self.max_per_example is not None:
+            yield f"at most {self.max_per_example} of one example"
 
     @property
     def shares_contexts(self) -> bool:
@@ -88,6 +97,8 @@ class Run:
             lines.append(f"{self.dropped} directions that add nothing (singular value 0) are not shown")
         if self.non_finite:
             lines.append(f"{self.non_finite:,} activations are NaN or infinite and are not ranked")
+        if self.left_out:
+            lines.append(self._left_out())
         if self.skipped or self.truncated:
             lines.append(
                 f"{self.skipped} rows were skipped and {self.truncated} truncated; the asset 'prompts' lists them"
@@ -97,6 +108,15 @@ class Run:
                 "equal contexts are listed separately: this model's activations depend on more than the tokens before"
             )
         return lines
+
+    def _left_out(self) -> str:
+        names = {
+            "special_tokens": "special tokens",
+            "first_positions": f"first {self.first_positions} positions",
+            "token_ids": "chosen token ids",
+        }
+        reasons = [f"{name} {self.left_out[reason]:,}" for reason, name in names.items() if reason in self.left_out]
+        return f"Lists and samples leave out {self.left_out['all']:,} of {self.tokens:,} tokens: {', '.join(reasons)}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,11 @@ class AdapterInputs:
 
     def shown(self) -> Iterator[LayerTables]:
         """Yield what the dashboard shows of each layer, in the run's basis."""
-        return (self._tables(layer, "shown.parquet", self.run.basis) for layer in sorted(self.layers))
+        basis = self.run.basis
+        for layer in sorted(self.layers):
+            samples = pq.read_table(self.layers[layer] / "samples.parquet")
+            filtered = self._statistics(layer, basis, filtered=True)
+            yield replace(self._tables(layer, "shown.parquet", basis), samples=samples, filtered=filtered)
 
     def feature_table(self) -> pa.Table:
         """Return the FEATURES table."""
@@ -130,10 +154,14 @@ class AdapterInputs:
         return LayerTables(
             layer,
             pq.read_table(directory / name),
-            pq.read_table(directory / "statistics.parquet", filters=pc.field("basis") == basis),
+            self._statistics(layer, basis, filtered=False),
             pq.read_table(self.geometry / "cosines.parquet", filters=pc.field("layer") == layer),
             self.feature_table(),
         )
+
+    def _statistics(self, layer: int, basis: Basis, *, filtered: bool) -> pa.Table:
+        wanted = (pc.field("basis") == basis) & (pc.field("filtered") == filtered)
+        return pq.read_table(self.layers[layer] / "statistics.parquet", filters=wanted)
 
 
 @dataclass(frozen=True)

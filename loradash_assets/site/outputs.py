@@ -53,6 +53,7 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
     directories = [adapter.layers[layer] for layer in sorted(adapter.layers)]
     tables = {
         "top_tokens": pa.concat_tables([pq.read_table(directory / "shown.parquet") for directory in directories]),
+        "samples": pa.concat_tables([pq.read_table(directory / "samples.parquet") for directory in directories]),
         "statistics": pa.concat_tables([pq.read_table(directory / "statistics.parquet") for directory in directories]),
         "features": adapter.feature_table(),
         "cosines": pq.read_table(adapter.geometry / "cosines.parquet"),

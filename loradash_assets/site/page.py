@@ -56,6 +56,16 @@ class Statistics(msgspec.Struct, frozen=True):
     histogram: Histogram | None = None
 
 
+class Sample(msgspec.Struct, frozen=True):
+    """Tokens drawn at random from an interval of a feature's activations, or from all of them."""
+
+    interval: int | None  # 0 is the lowest; None: from all
+    low: float
+    high: float
+    count: int  # tokens that they were drawn from
+    examples: tuple[Example, ...]  # in the order drawn
+
+
 class Feature(msgspec.Struct, frozen=True):
     """One direction of the adapter, with its most extreme tokens, most extreme first."""
 
@@ -66,6 +76,8 @@ class Feature(msgspec.Struct, frozen=True):
     statistics: Statistics
     positive: tuple[Example, ...]
     negative: tuple[Example, ...]
+    samples: tuple[Sample, ...] = ()  # from the highest interval down, then those from all
+    filtered: Statistics | None = None  # over the tokens that no filter leaves out; None without a filter
 
     def examples(self, polarity: Polarity) -> tuple[Example, ...]:
         """Return the examples of one polarity, the most extreme first."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Statistics
+from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
 
 GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
 LEVEL = 9
@@ -82,6 +82,20 @@ def _feature(feature: Feature, strings: _Strings) -> dict[str, Any]:
         "keys": [feature.keys[polarity] for polarity in POLARITIES],
         "statistics": _statistics(feature.statistics),
         "examples": [_examples(feature.examples(polarity), strings) for polarity in POLARITIES],
+        "samples": [_sample(sample, strings) for sample in feature.samples],
+        "filtered": feature.filtered and {**_statistics(feature.filtered), "histogram": None},
+    }
+
+
+def _sample(sample: Sample, strings: _Strings) -> dict[str, Any]:
+    """Return the sample, with bounds of six digits and the activations around its tokens, which are many, of four."""
+    examples = _examples(sample.examples, strings)
+    return {
+        "interval": sample.interval,
+        "low": float(f"{sample.low:.6g}"),
+        "high": float(f"{sample.high:.6g}"),
+        "count": sample.count,
+        "examples": {**examples, "activations": [float(f"{value:.4g}") for value in examples["activations"]]},
     }
 
 

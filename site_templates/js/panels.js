@@ -44,5 +44,6 @@ function column(data, notebook, projection, place, choose) {
   return element("article", { class: "column", "aria-label": title },
     element("div", { class: "head" }, heading, statisticsBlock(feature)),
     panel(data, notebook, feature, "positive", title),
-    panel(data, notebook, feature, "negative", title));
+    panel(data, notebook, feature, "negative", title),
+    ...samplesPanel(data, feature, title));
 }

@@ -21,7 +21,11 @@ function readLayer(data, layer) {
 
 /** Return the examples of a feature's polarity as objects, most extreme first. */
 function examplesOf(data, feature, polarity) {
-  const columns = feature.examples[POLARITIES.indexOf(polarity)];
+  return examplesFrom(data, feature.examples[POLARITIES.indexOf(polarity)]);
+}
+
+/** Return the examples that stand in columns; the token's own activation is exact, those around it may be rounded. */
+function examplesFrom(data, columns) {
   let start = 0;
   return columns.length.map((length, row) => {
     const end = (start += length);
@@ -33,7 +37,7 @@ function examplesOf(data, feature, polarity) {
       target: columns.target[row],
       occurrences: columns.occurrences[row],
       tokens: columns.tokens.slice(end - length, end).map((number) => data.strings[number]),
-      activations: columns.activations.slice(end - length, end),
+      activations: columns.activations.slice(end - length, end).with(columns.target[row], columns.activation[row]),
     };
   });
 }

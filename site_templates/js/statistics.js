@@ -65,9 +65,15 @@ function cautions({ non_finite: nonFinite, tied }) {
   return texts.map((text) => element("p", { class: "caution" }, text));
 }
 
-function statisticsBlock({ statistics }) {
+function filteredStatistics(filtered) {
+  if (filtered === null) return [];
+  return [element("p", { class: "aside" }, "of the tokens that lists and samples may hold:"), ...statisticsList(STATISTICS, filtered)];
+}
+
+function statisticsBlock({ statistics, filtered }) {
   return element("div", { class: "statistics" },
     ...statisticsList(STATISTICS, statistics),
+    ...filteredStatistics(filtered),
     ...cautions(statistics),
     ...distributionDetails(statistics),
   );

@@ -10,7 +10,9 @@ function shade(value, scale) {
   return `${value > 0 ? "p" : "n"}${level}`;
 }
 
-function scaleOf({ statistics }) {
+/** Return the largest |activation| of the tokens that lists may hold: an excluded first token can dwarf them all. */
+function scaleOf({ filtered, statistics: full }) {
+  const statistics = filtered ?? full;
   return Math.max(Math.abs(statistics.min), Math.abs(statistics.max));
 }
 
@@ -33,7 +35,8 @@ function tokenSpan(feature, example, place) {
 
 /** Return one example: its activation, how often its context occurs, and its tokens. */
 function exampleItem(feature, example) {
-  const value = element("data", { class: "activation", value: String(example.activation) }, short(example.activation));
+  const side = example.activation < 0 ? "below" : "above";
+  const value = element("data", { class: `activation ${side}`, value: String(example.activation) }, short(example.activation));
   const times = example.occurrences > 1
     ? [element("span", { class: "times", title: "tokens with exactly this context" }, `×${count(example.occurrences)}`)]
     : [];

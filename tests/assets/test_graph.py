@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -24,6 +25,13 @@ from tests.projects import save_adapter, save_base, save_project
 LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
 STAGES = ["dataset_rows", "base_model", "prompts", "features", "geometry", "activations", "interpretations"]
 OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report"]
+
+
+def shown(page: Path) -> str:
+    """Return the data that a dashboard holds."""
+    payload = re.search(r'id="payload">([^<]+)<', page.read_text())
+    assert payload is not None
+    return gzip.decompress(base64.b64decode(payload[1])).decode()
 
 
 @pytest.fixture
@@ -103,6 +111,14 @@ def test_a_layer_without_its_inputs_says_what_to_do(graph: Graph) -> None:
         ("tables", {"context_window": 2}, STAGES),
         ("tables", {"basis": "svd"}, STAGES),
         ("tables", {"distinct_contexts": False}, STAGES),
+        ("tables", {"exclude_special_tokens": True}, STAGES),
+        ("tables", {"exclude_first_positions": 2}, STAGES),
+        ("tables", {"exclude_token_ids": [1, 5]}, STAGES),
+        ("tables", {"max_per_example": 1}, STAGES),
+        ("tables", {"intervals": 3}, STAGES),
+        ("tables", {"interval_samples": 1}, STAGES),
+        ("tables", {"random_samples": 0}, STAGES),
+        ("tables", {"sample_seed": 1}, STAGES),
         ("dashboard", {"title": "Another"}, [*STAGES, *LAYERS]),
     ],
 )
@@ -113,6 +129,46 @@ def test_what_changes_only_tables_or_pages_never_runs_the_model(
     graph.change(**{section: fields})
     caches = graph.run()
     assert {name for name, cache in caches.items() if cache == "hit"} == set(unchanged)
+
+
+def test_what_is_left_out_is_counted_and_said_and_the_data_file_stays(graph: Graph) -> None:
+    graph.run()
+    output = graph.project / "output"
+    data = (output / "activations_data.json").read_bytes()
+    full = pq.read_table(output / "tables" / "statistics.parquet")
+    prompts = pq.read_table(output / "tables" / "prompts.parquet")["token_ids"].to_pylist()
+    graph.change(tables={"exclude_special_tokens": True, "exclude_first_positions": 3, "max_per_example": 2})
+    graph.run()
+    special = sum(token_id < 3 for ids in prompts for token_id in ids)
+    both = sum(token_id < 3 or position < 3 for ids in prompts for position, token_id in enumerate(ids))
+    left_out = {"special_tokens": special, "first_positions": 3 * len(prompts), "all": both}
+    assert graph.metadata(LAYERS[0])["left_out"].value == left_out
+    tokens = sum(map(len, prompts))
+    text = shown(output / "lora_activations_dashboard.html")
+    reasons = f"special tokens {special}, first 3 positions {3 * len(prompts)}"
+    assert f"Lists and samples leave out {both} of {tokens:,} tokens: {reasons}" in text
+    assert "16, distinct contexts, at most 2 of one example" in text
+    assert (output / "activations_data.json").read_bytes() == data
+    statistics = pq.read_table(output / "tables" / "statistics.parquet")
+    assert statistics.filter(~pc.field("filtered")).equals(full)
+    counts = statistics.filter(pc.field("filtered"))["count"].to_pylist()
+    assert counts == [tokens - both] * full.num_rows
+    for name in ("top_tokens", "samples"):
+        listed = pq.read_table(output / "tables" / f"{name}.parquet")
+        assert listed.num_rows > 0
+        assert min(listed["token_id"].to_pylist()) > 2
+        assert min(listed["position"].to_pylist()) > 2
+    for layer in LAYERS:
+        assert (graph.entry(layer) / "samples.parquet").is_file()
+
+
+def test_an_id_that_the_tokenizer_does_not_have_is_refused_before_the_model_runs(graph: Graph) -> None:
+    graph.change(tables={"exclude_token_ids": [100_000]})
+    assert "activations" not in graph.run(success=False)
+    graph.change(tables={"exclude_token_ids": []})
+    graph.run()
+    graph.change(tables={"exclude_token_ids": [100_000]})
+    assert graph.run(LAYERS[0], success=False) == {}
 
 
 def test_a_note_reaches_table_report_and_dashboard(graph: Graph) -> None:
@@ -194,12 +250,9 @@ def test_a_dora_of_rank_2_with_its_head_in_the_svd_basis(graph: Graph) -> None:
     assert len(export["layers"][1]["cosineSimilarities"]) == 36  # every ordered pair of three projections' components
     statistics = pq.read_table(graph.project / "output" / "tables" / "statistics.parquet").to_pylist()
     assert {row["basis"] for row in statistics} == {"raw", "svd"}
-    page = (graph.project / "output" / "lora_activations_dashboard.html").read_text()
-    payload = re.search(r'id="payload">([^<]+)<', page)
-    assert payload is not None
-    shown = gzip.decompress(base64.b64decode(payload[1])).decode()
-    assert "DoRA's rescaling" in shown
-    assert "layer_1_gate_proj_s1_negative" in shown
+    text = shown(graph.project / "output" / "lora_activations_dashboard.html")
+    assert "DoRA's rescaling" in text
+    assert "layer_1_gate_proj_s1_negative" in text
 
 
 def test_an_adapter_that_changed_since_it_was_catalogued_is_not_recorded(graph: Graph) -> None:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tokenizers.processors import TemplateProcessing
-from transformers import LlamaConfig
+from transformers import AddedToken, LlamaConfig
 
-from loradash_assets.compute.encode import encode_prompts, encode_rows
+from loradash_assets.compute.encode import encode_prompts, encode_rows, special_tokens
 from loradash_assets.compute.errors import DatasetError
 from loradash_assets.compute.prompts import prompt_builder
 from loradash_assets.compute.rows import rows_table
 from loradash_assets.schema import PROMPTS, SKIPPED_ROWS
-from tests.projects import deepseek_rows, save_base, tiny_tokenizer
+from tests.projects import SPECIAL, deepseek_rows, save_base, tiny_tokenizer
 
 TEXT = prompt_builder("text")
 
@@ -79,7 +79,8 @@ def test_truncation_is_on_the_right_and_listed(tmp_path: Path, model: Path) -> N
     ids, ends = encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
     for limit in range(1, len(ids)):
         facts = _encode(tmp_path, model, _rows(text, "a"), max_tokens=limit)
-        assert facts == {"rows": 2, "examples": 2, "tokens": limit + 1, "skipped": 0, "truncated": 1}
+        counts = {"rows": 2, "examples": 2, "tokens": limit + 1, "skipped": 0, "truncated": 1}
+        assert facts == {**counts, "vocabulary": len(tiny_tokenizer()), "special_tokens": [0, 1, 2]}
         row = pq.read_table(tmp_path / "prompts.parquet").to_pylist()[0]
         assert row["token_ids"] == ids[:limit]
         assert row["text"] == text[: ends[limit - 1]]
@@ -121,6 +122,15 @@ def test_only_text_gets_the_tokenizers_special_tokens(tmp_path: Path) -> None:
         assert prompt["token_ids"].count(start) == (prompt_format == "text")
         assert ("<|endoftext|>" in prompt["tokens"]) == (prompt_format == "text")
         assert "".join(token for token in prompt["tokens"] if token != "<|endoftext|>") == prompt["text"]
+
+
+def test_special_tokens_are_all_that_the_tokenizer_marks_so() -> None:
+    tokenizer = tiny_tokenizer()  # whose eos and pad tokens are two of three special ones
+    assert special_tokens(tokenizer) == tokenizer.convert_tokens_to_ids(SPECIAL)
+    tokenizer.add_tokens([AddedToken("<think>", special=True), AddedToken("<note>", special=False)])
+    assert special_tokens(tokenizer) == tokenizer.convert_tokens_to_ids([*SPECIAL, "<think>"])
+    tokenizer.add_special_tokens({"bos_token": "<note>"})
+    assert tokenizer.convert_tokens_to_ids("<note>") in special_tokens(tokenizer)
 
 
 def test_no_usable_row_is_refused_with_the_first_reasons(tmp_path: Path, model: Path) -> None:

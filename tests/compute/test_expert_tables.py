@@ -95,7 +95,7 @@ def _lengths(recording: Recording) -> list[int]:
 
 def _tables(recording: Recording, recorded: Path, target: Path, basis: Basis = "raw", layer: int = 1) -> dict[str, Any]:
     options = replace(OPTIONS, basis=basis)
-    return write_layer_tables(layer, recording.catalogue, recorded, recording.prompts, target, options, {})
+    return write_layer_tables(layer, recording.catalogue, recorded, recording.prompts, target, options, {}, ())
 
 
 def _features(recording: Recording, layer: int = 1) -> Iterator[tuple[AdaptedModule, int, int]]:

@@ -16,7 +16,7 @@ from loradash_assets.compute.layers import layer_features, write_layer_tables
 from loradash_assets.compute.prompts import prompt_builder
 from loradash_assets.compute.rows import rows_table
 from loradash_assets.compute.tables import TableOptions
-from loradash_assets.schema import STATISTICS, TOP_TOKENS, Basis
+from loradash_assets.schema import SAMPLES, STATISTICS, TOP_TOKENS, Basis
 from tests.projects import LINES, save_adapter, save_base, tiny_tokenizer
 
 
@@ -49,8 +49,13 @@ def _record(directory: Path, *, non_finite: int = 0) -> np.ndarray:
 def _write(directory: Path, norms: dict[str, list[float]] | None = None, basis: Basis = "raw") -> dict[str, Any]:
     options = TableOptions(top_k=2, context_window=1, basis=basis)
     prompts = directory / "prompts.parquet"
-    facts = write_layer_tables(1, directory, directory, prompts, directory, options, norms or {})
-    for name, schema in (("plain", TOP_TOKENS), ("shown", TOP_TOKENS), ("statistics", STATISTICS)):
+    facts = write_layer_tables(1, directory, directory, prompts, directory, options, norms or {}, [])
+    for name, schema in (
+        ("plain", TOP_TOKENS),
+        ("shown", TOP_TOKENS),
+        ("samples", SAMPLES),
+        ("statistics", STATISTICS),
+    ):
         assert pq.read_schema(directory / f"{name}.parquet").equals(schema)
     return facts
 
@@ -58,7 +63,7 @@ def _write(directory: Path, norms: dict[str, list[float]] | None = None, basis: 
 def test_every_feature_of_the_layer_is_in_the_tables(directory: Path) -> None:
     values = _record(directory)
     facts = {"features": 15, "dropped": 0, "non_finite": 0, "counted": [values.shape[1]], "routed": [], "busiest": 0}
-    assert _write(directory) == facts
+    assert _write(directory) == {**facts, "left_out": {}}
     plain = pq.read_table(directory / "plain.parquet").to_pylist()
     first = {
         (row["projection"], row["component"], row["polarity"]): row["activation"] for row in plain if row["rank"] == 1

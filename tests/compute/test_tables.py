@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,11 +19,12 @@ from loradash_assets.compute.basis import SvdBasis, svd_basis
 from loradash_assets.compute.passes import Block
 from loradash_assets.compute.prefixes import prefix_numbers
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
-from loradash_assets.schema import FEATURES, PROMPTS, STATISTICS, TOP_TOKENS
+from loradash_assets.schema import FEATURES, PROMPTS, SAMPLES, STATISTICS, TOP_TOKENS
 
 Floats = NDArray[np.float32]
 RANKS = {"q_proj": 1, "gate_proj": 3}
 SPECIAL = [0.0, np.nan, np.inf, -np.inf]
+SPECIAL_TOKENS = [3]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Case:
     def tables(self, options: TableOptions, chunking: list[list[int]] | None = None) -> LayerTables:
         everything = [list(range(len(self.ids)))] if self.ids else []
         recording = Recorded(self.values, everything if chunking is None else chunking)
-        return layer_tables(recording, self.features, self.prompts, options, self.bases)
+        return layer_tables(recording, self.features, self.prompts, options, self.bases, SPECIAL_TOKENS)
 
 
 def _text(token_id: int) -> str:
@@ -108,32 +110,96 @@ def _case(seed: int, ids: list[list[int]], distinct: int | None, *, special: boo
     return Case(ids, values, bases)
 
 
-def _reference(case: Case, values: list[list[list[float]]], options: TableOptions, *, distinct: bool) -> list[Any]:
-    """TOP_TOKENS rows, from values[feature][prompt][position], with sorted() and tuples."""
-    labels = [(projection, component) for projection, rank in RANKS.items() for component in range(rank)]
+LABELS = [(projection, component) for projection, rank in RANKS.items() for component in range(rank)]
+PLAIN = {"distinct_contexts": False, "exclude_special_tokens": False, "exclude_first_positions": 0}
+PLAIN |= {"exclude_token_ids": (), "max_per_example": None}
+
+
+def _listed(case: Case, options: TableOptions) -> dict[tuple[int, int], int]:
+    """How many tokens each listed (prompt, position) stands for."""
+    seen: dict[tuple[int, ...], int] = {}
+    first: dict[tuple[int, int], tuple[int, ...]] = {}
+    for prompt, ids in enumerate(case.ids):
+        for position, token_id in enumerate(ids):
+            prefix = tuple(ids[: position + 1])
+            seen[prefix] = seen.get(prefix, 0) + 1
+            special = options.exclude_special_tokens and token_id in SPECIAL_TOKENS
+            left_out = special or position < options.exclude_first_positions or token_id in options.exclude_token_ids
+            if not left_out and not (options.distinct_contexts and seen[prefix] > 1):
+                first[prompt, position] = prefix
+    return {place: seen[prefix] if options.distinct_contexts else 1 for place, prefix in first.items()}
+
+
+def _token_row(case: Case, values: list[list[float]], place: tuple[int, int], window: int) -> dict[str, Any]:
+    """The columns that say which token it is and what surrounds it, from values[prompt][position]."""
+    prompt, position = place
+    ids = case.ids[prompt]
+    start = max(0, position - window)
+    around = slice(start, position + window + 1)
+    return {
+        **{"activation": values[prompt][position], "example": 2 * prompt + 1, "position": position},
+        **{"token_id": ids[position], "token": _text(ids[position]), "occurrences": None},
+        **{"target_position": position - start, "context": [_text(token) for token in ids[around]]},
+        "context_activations": [v if math.isfinite(v) else 0.0 for v in values[prompt][around]],
+    }
+
+
+def _reference(case: Case, values: list[list[list[float]]], options: TableOptions) -> list[Any]:
+    """TOP_TOKENS rows, from values[feature][prompt][position], with sorted() and tuples, walking the full ranking."""
     rows: list[Any] = []
-    for (projection, component), feature in zip(labels, values, strict=True):
+    listed = _listed(case, options)
+    for (projection, component), feature in zip(LABELS, values, strict=True):
         for polarity, sign in (("positive", 1), ("negative", -1)):
-            seen: dict[tuple[int, ...], int] = {}
-            candidates: list[tuple[float, int, int]] = []
-            for prompt, ids in enumerate(case.ids):
-                for position in range(len(ids)):
-                    prefix = tuple(ids[: position + 1])
-                    seen[prefix] = seen.get(prefix, 0) + 1
-                    value = feature[prompt][position]
-                    if math.isfinite(value) and sign * value > 0 and not (distinct and seen[prefix] > 1):
-                        candidates.append((-sign * value, prompt, position))
-            for rank, (score, prompt, position) in enumerate(sorted(candidates)[: options.top_k], 1):
-                ids = case.ids[prompt]
-                start = max(0, position - options.context_window)
-                around = slice(start, position + options.context_window + 1)
-                row = {"layer": 4, "projection": projection, "component": component, "polarity": polarity}
-                row |= {"rank": rank, "activation": -sign * score, "example": 2 * prompt + 1, "position": position}
-                row |= {"token_id": ids[position], "token": _text(ids[position])}
-                row |= {"occurrences": seen[tuple(ids[: position + 1])] if distinct else 1}
-                row |= {"target_position": position - start, "context": [_text(token) for token in ids[around]]}
-                row |= {"context_activations": [v if math.isfinite(v) else 0.0 for v in feature[prompt][around]]}
-                rows.append(row)
+            ranking = sorted((-sign * feature[p][t], p, t) for p, t in listed if math.isfinite(feature[p][t]))
+            taken: dict[int, int] = {}
+            rank = 0
+            for score, prompt, position in ranking:
+                taken[prompt] = taken.get(prompt, 0) + 1
+                over = options.max_per_example is not None and taken[prompt] > options.max_per_example
+                if score >= 0 or over or rank == options.top_k:
+                    continue
+                rank += 1
+                row = {"layer": 4, "projection": projection, "component": component, "polarity": polarity, "rank": rank}
+                row |= _token_row(case, feature, (prompt, position), options.context_window)
+                rows.append({**row, "occurrences": listed[prompt, position]})
+    return rows
+
+
+MASK = 2**64 - 1
+
+
+def _priority(number: int, seed: int, stream: str) -> int:
+    """SplitMix64 in Python's integers."""
+    state = int.from_bytes(hashlib.sha256(f"{seed} {stream}".encode()).digest()[:8], "little")
+    value = (state + 0x9E3779B97F4A7C15 * number) & MASK
+    value = ((value ^ value >> 30) * 0xBF58476D1CE4E5B9) & MASK
+    value = ((value ^ value >> 27) * 0x94D049BB133111EB) & MASK
+    return value ^ value >> 31
+
+
+def _sample_reference(case: Case, values: list[list[list[float]]], options: TableOptions) -> list[Any]:
+    """SAMPLES rows: of every interval, and of all, the tokens of lowest priority."""
+    rows: list[Any] = []
+    listed = _listed(case, options)
+    offsets = [sum(map(len, case.ids[:prompt])) for prompt in range(len(case.ids))]
+    for (projection, component), feature in zip(LABELS, values, strict=True):
+        finite = [place for place in listed if math.isfinite(feature[place[0]][place[1]])]
+        reached = [feature[prompt][position] for prompt, position in finite] or [0.0]
+        low, high, n = min(reached), max(reached), options.intervals
+        edges = [*(i * ((high - low) / n) + low for i in range(n)), high] if n else []
+        groups: list[tuple[int, float, float, str, int, list[tuple[int, int]]]] = [
+            (i, edges[i], edges[i + 1], "intervals", options.interval_samples, []) for i in range(n)
+        ]
+        for prompt, position in finite if n else ():
+            groups[sum(feature[prompt][position] >= edge for edge in edges[1:-1])][5].append((prompt, position))
+        groups.append((-1, low, high, "all", options.random_samples, finite))
+        for interval, lower, upper, stream, size, places in groups:
+            drawn = sorted(places, key=lambda at: _priority(offsets[at[0]] + at[1], options.sample_seed, stream))
+            for draw, place in enumerate(drawn[:size], 1):
+                row = {"layer": 4, "projection": projection, "component": component, "interval": interval}
+                row |= {"low": lower + 0.0, "high": upper + 0.0, "count": len(places), "draw": draw}
+                row |= _token_row(case, feature, place, options.context_window)
+                rows.append({**row, "occurrences": listed[place]})
     return rows
 
 
@@ -162,6 +228,14 @@ OPTIONS = st.builds(
     histogram_bins=st.sampled_from([3, 50]),
     basis=st.just("raw"),
     distinct_contexts=st.booleans(),
+    exclude_special_tokens=st.booleans(),
+    exclude_first_positions=st.sampled_from([0, 0, 1, 3, 2**31 - 1]),
+    exclude_token_ids=st.lists(st.integers(0, 3), max_size=2),
+    max_per_example=st.none() | st.integers(1, 4),
+    intervals=st.sampled_from([0, 1, 2, 7, 100]),
+    interval_samples=st.integers(1, 4),
+    random_samples=st.sampled_from([0, 1, 5, 60]),
+    sample_seed=st.integers(0, 2**31 - 1),
 )
 
 
@@ -173,11 +247,13 @@ def test_tables_equal_a_sort(
     case = _case(seed, ids, distinct, special=special)
     tables = case.tables(options)
     values = _by_feature(case.values)
-    _same(tables.plain.to_pylist(), _reference(case, values, options, distinct=False))
-    _same(tables.shown.to_pylist(), _reference(case, values, options, distinct=options.distinct_contexts))
+    _same(tables.plain.to_pylist(), _reference(case, values, replace(options, **PLAIN)))
+    _same(tables.shown.to_pylist(), _reference(case, values, options))
+    _same(tables.samples.to_pylist(), _sample_reference(case, values, options))
     for table, schema in (
         (tables.plain, TOP_TOKENS),
         (tables.shown, TOP_TOKENS),
+        (tables.samples, SAMPLES),
         (tables.statistics, STATISTICS),
     ):
         assert table.schema.equals(schema, check_metadata=True)
@@ -185,17 +261,17 @@ def test_tables_equal_a_sort(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.data(), st.integers(0, 999), IDS, st.sampled_from(["raw", "svd"]), st.booleans())
+@given(st.data(), st.integers(0, 999), IDS, st.sampled_from(["raw", "svd"]), OPTIONS)
 def test_other_chunks_in_another_order_give_the_same_bytes(
-    data: st.DataObject, seed: int, ids: list[list[int]], basis: Any, distinct: bool
+    data: st.DataObject, seed: int, ids: list[list[int]], basis: Any, options: TableOptions
 ) -> None:
     case = _case(seed, ids, 3, special=True)
-    options = TableOptions(top_k=4, context_window=2, basis=basis, distinct_contexts=distinct)
+    options = replace(options, basis=basis)
     order = data.draw(st.permutations(range(len(ids))))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=3)))
     chunking = [part.tolist() for part in np.split(np.array(order, int), cuts) if part.size]
     whole, parts = case.tables(options), case.tables(options, chunking)
-    for name in ("plain", "shown", "statistics"):
+    for name in ("plain", "shown", "samples", "statistics"):
         assert _bytes(getattr(whole, name)) == _bytes(getattr(parts, name))
 
 
@@ -214,8 +290,8 @@ def test_the_svd_basis_lists_mapped_values(distinct: bool) -> None:
     case = _case(2, ids, None, special=False)
     options = TableOptions(top_k=6, context_window=3, basis="svd", distinct_contexts=distinct)
     tables = case.tables(options)
-    _same(tables.plain.to_pylist(), _reference(case, _by_feature(case.values), options, distinct=False))
-    rows, expected = tables.shown.to_pylist(), _reference(case, _by_feature(_mapped(case)), options, distinct=distinct)
+    _same(tables.plain.to_pylist(), _reference(case, _by_feature(case.values), replace(options, **PLAIN)))
+    rows, expected = tables.shown.to_pylist(), _reference(case, _by_feature(_mapped(case)), options)
     rounded = ("activation", "context_activations")
     _same([_without(row, rounded) for row in rows], [_without(row, rounded) for row in expected])
     for name in rounded:
@@ -249,6 +325,35 @@ def test_statistics_in_both_bases_are_over_every_token() -> None:
     assert [row["effect_scale"] for row in rows[:4]] == [1.0, 1.0, 3.0, 5.0]
     sigmas = np.concatenate([basis.sigma for basis in case.bases.values()])
     assert [row["effect_scale"] for row in rows[4:]] == sigmas.tolist()
+
+
+@pytest.mark.parametrize("basis", ["raw", "svd"])
+def test_statistics_of_the_tokens_that_are_not_left_out_stand_beside_the_full_ones(basis: Any) -> None:
+    ids = [[1, 2, 3]] * 5 + [[1, 2, 5, 6], [], [9], [3, 3]]
+    case = _case(5, ids, None, special=False)
+    full = case.tables(TableOptions(basis=basis))
+    options = TableOptions(
+        basis=basis, exclude_special_tokens=True, exclude_first_positions=1, exclude_token_ids=[6, 77]
+    )
+    tables = case.tables(options)
+    assert full.left_out == {}
+    assert tables.left_out == {"special_tokens": 7, "first_positions": 8, "token_ids": 1, "all": 15}
+    assert tables.statistics.slice(0, full.statistics.num_rows).equals(full.statistics)
+    filtered = tables.statistics.slice(full.statistics.num_rows)
+    kept = [[p for p in range(1, len(row)) if row[p] not in (3, 6)] for row in ids]
+    ids = [[row[p] for p in places] for row, places in zip(ids, kept, strict=True)]
+    values = [value[:, places] for value, places in zip(case.values, kept, strict=True)]
+    alone = replace(case, ids=ids, values=values).tables(TableOptions(basis=basis)).statistics
+    assert filtered["filtered"].to_pylist() == [True] * alone.num_rows
+    assert filtered.drop_columns("filtered").equals(alone.drop_columns("filtered"))
+    assert filtered["count"].to_pylist() == [7] * alone.num_rows
+
+
+def test_everything_can_be_left_out() -> None:
+    tables = _case(5, [[1, 2], [3]], None, special=False).tables(TableOptions(exclude_first_positions=9))
+    assert (tables.shown.num_rows, tables.samples.num_rows) == (0, 0)
+    assert tables.plain.num_rows > 0
+    assert tables.statistics["count"].to_pylist() == [3] * 4 + [0] * 4
 
 
 def test_ties_and_dropped_directions_of_the_svd_basis() -> None:

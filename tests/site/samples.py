@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from loradash_assets.schema import COSINES, FEATURES, POLARITIES, STATISTICS, TOP_TOKENS
+from loradash_assets.schema import COSINES, FEATURES, POLARITIES, SAMPLES, STATISTICS, TOP_TOKENS
 from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.original import ExportMetadata
 from loradash_assets.site.page import Adapter, Page
@@ -54,6 +55,7 @@ def layer_tables(
     top: list[dict[str, object]] = []
     statistics: list[dict[str, object]] = []
     features: list[dict[str, object]] = []
+    drawn: list[dict[str, object]] = []
     for projection in projections:
         for component in range(rank):
             name: dict[str, object] = {"layer": layer, "projection": projection, "component": component}
@@ -61,13 +63,20 @@ def layer_tables(
             top += _lists(name, values, tokens, k, window)
             statistics.append(name | _statistics(np.concatenate(values)))
             features.append(name | _feature(len(features), rank))
+            drawn += _samples(name, values, tokens, window)
     return LayerTables(
         layer,
         pa.Table.from_pylist(top, TOP_TOKENS),
         pa.Table.from_pylist(statistics, STATISTICS),
         pa.Table.from_pylist(_cosines(layer, projections, rank, random), COSINES),
         pa.Table.from_pylist(features, FEATURES),
+        pa.Table.from_pylist(drawn, SAMPLES),
     )
+
+
+def without_samples(tables: LayerTables) -> LayerTables:
+    """Return the tables as they are when nothing was drawn."""
+    return dataclasses.replace(tables, samples=SAMPLES.empty_table())
 
 
 def page(layers: Sequence[LayerTables], title: str = "LoRA activations", warnings: Sequence[str] = ()) -> Page:
@@ -115,6 +124,30 @@ def _example(
     }
 
 
+def _samples(
+    name: dict[str, object], values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]], window: int
+) -> list[dict[str, object]]:
+    """Return the first token of each half of the range, where there is one, and the first two of all."""
+    flat = np.concatenate(values)
+    middle = float(flat.min() + flat.max()) / 2
+    bounds = {
+        0: (float(flat.min()), middle),
+        1: (middle, float(flat.max())),
+        -1: (float(flat.min()), float(flat.max())),
+    }
+    places = [(row, position) for row, each in enumerate(values) for position in range(len(each))]
+    rows: list[dict[str, object]] = []
+    for interval, (low, high) in bounds.items():
+        inside = [place for place in places if low <= values[place[0]][place[1]] <= high]
+        rows += [
+            name
+            | {"interval": interval, "low": low, "high": high, "count": len(inside), "draw": draw}
+            | _example(values[row], tokens[row], row, position, window, rank=1)
+            for draw, (row, position) in enumerate(inside[: 2 if interval < 0 else 1], 1)
+        ]
+    return rows
+
+
 def _statistics(values: np.ndarray) -> dict[str, object]:
     edges = np.linspace(values.min(), values.max(), 51, dtype=np.float64)
     total, positive, negative = (
@@ -122,6 +155,7 @@ def _statistics(values: np.ndarray) -> dict[str, object]:
     )
     return {
         "basis": "raw",
+        "filtered": False,
         "tied": False,
         "count": len(values),
         "non_finite": 0,

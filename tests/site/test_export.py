@@ -49,7 +49,7 @@ def carried(layer: Layer) -> Layer:
         unknown += ("token_omega_squared", "position_omega_squared")
         statistics = msgspec.structs.replace(each.statistics, tied=False, **dict.fromkeys(unknown))
         lists = {"positive": tuple(map(example, each.positive)), "negative": tuple(map(example, each.negative))}
-        return msgspec.structs.replace(each, statistics=statistics, **lists)
+        return msgspec.structs.replace(each, statistics=statistics, **lists, samples=())
 
     projections = tuple(
         msgspec.structs.replace(each, features=tuple(map(feature, each.features))) for each in layer.projections

@@ -52,6 +52,33 @@ def test_an_example_is_its_table_row() -> None:
     assert np.float32(example.activation) == row["activation"]
 
 
+def test_samples_come_from_the_highest_interval_down_each_in_the_order_drawn() -> None:
+    tables = samples.layer_tables(2, TOKENS, projections=["q_proj", "up_proj"], rank=2, window=1)
+    shuffled = tables.samples.take(np.random.default_rng(1).permutation(tables.samples.num_rows))
+    for feature in features(layer_from_tables(dataclasses.replace(tables, samples=shuffled))):
+        assert [sample.interval for sample in feature.samples] == [1, 0, None]
+        place = (feature.projection, feature.component)
+        rows = [row for row in tables.samples.to_pylist() if (row["projection"], row["component"]) == place]
+        for sample in feature.samples:
+            drawn = [row for row in rows if row["interval"] == (-1 if sample.interval is None else sample.interval)]
+            assert [(e.example, e.position) for e in sample.examples] == [(r["example"], r["position"]) for r in drawn]
+            assert [np.float32(e.activation) for e in sample.examples] == [row["activation"] for row in drawn]
+            assert (sample.low, sample.high, sample.count) == tuple(drawn[0][n] for n in ("low", "high", "count"))
+
+
+def test_filtered_statistics_stand_beside_the_full_ones() -> None:
+    tables = samples.layer_tables(2, TOKENS, projections=["up_proj"])
+    layer = layer_from_tables(dataclasses.replace(tables, filtered=with_statistics(tables, max=0.25).statistics))
+    (feature,) = features(layer)
+    assert feature.filtered is not None
+    assert (feature.filtered.max, feature.statistics.max) == (0.25, samples_max(tables))
+    assert features(layer_from_tables(tables))[0].filtered is None
+
+
+def samples_max(tables: LayerTables) -> float:
+    return float(str(np.float32(tables.statistics.to_pylist()[0]["max"])))
+
+
 @pytest.mark.parametrize(
     ("layer", "rank", "basis", "key"),
     [

@@ -11,7 +11,18 @@ from typing import Any
 import msgspec
 
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Adapter, Cosine, Example, Feature, Layer, Note, Page, Projection, Statistics
+from loradash_assets.site.page import (
+    Adapter,
+    Cosine,
+    Example,
+    Feature,
+    Layer,
+    Note,
+    Page,
+    Projection,
+    Sample,
+    Statistics,
+)
 from loradash_assets.site.payload import payload
 from tests.site import samples
 from tests.site.hostile import HOSTILE
@@ -47,8 +58,13 @@ def _layer(layer: dict[str, Any], strings: list[str]) -> Layer:
 def _feature(layer: int, name: str, feature: dict[str, Any], strings: list[str]) -> Feature:
     keys = dict(zip(POLARITIES, feature["keys"], strict=True))
     statistics = msgspec.convert(feature["statistics"], Statistics)
-    lists = (_examples(columns, strings) for columns in feature["examples"])
-    return Feature(layer, name, feature["component"], keys, statistics, *lists)
+    positive, negative = (_examples(columns, strings) for columns in feature["examples"])
+    samples = tuple(
+        Sample(each["interval"], each["low"], each["high"], each["count"], _examples(each["examples"], strings))
+        for each in feature["samples"]
+    )
+    filtered = feature["filtered"] and msgspec.convert(feature["filtered"], Statistics)
+    return Feature(layer, name, feature["component"], keys, statistics, positive, negative, samples, filtered)
 
 
 def _examples(columns: dict[str, list[Any]], strings: list[str]) -> tuple[Example, ...]:
@@ -68,8 +84,18 @@ def _examples(columns: dict[str, list[Any]], strings: list[str]) -> tuple[Exampl
     )
 
 
-def six_digits(page: Page) -> Page:
-    """Round the histograms' edges as the page carries them."""
+def rounded_sample(sample: Sample) -> Sample:
+    """Round the bounds to six digits and the contexts' activations to four."""
+    low, high = (float(f"{bound:.6g}") for bound in (sample.low, sample.high))
+    examples = tuple(
+        msgspec.structs.replace(each, activations=tuple(float(f"{value:.4g}") for value in each.activations))
+        for each in sample.examples
+    )
+    return msgspec.structs.replace(sample, low=low, high=high, examples=examples)
+
+
+def as_carried(page: Page) -> Page:
+    """Round the histograms' edges and the samples as the page carries them."""
 
     def rounded(feature: Feature) -> Feature:
         histogram = feature.statistics.histogram
@@ -77,7 +103,9 @@ def six_digits(page: Page) -> Page:
         edges = tuple(float(f"{edge:.6g}") for edge in histogram.edges)
         carried = msgspec.structs.replace(histogram, edges=edges)
         return msgspec.structs.replace(
-            feature, statistics=msgspec.structs.replace(feature.statistics, histogram=carried)
+            feature,
+            statistics=msgspec.structs.replace(feature.statistics, histogram=carried),
+            samples=tuple(map(rounded_sample, feature.samples)),
         )
 
     def carried(adapter: Adapter) -> Adapter:
@@ -102,13 +130,14 @@ def test_a_page_reads_back_as_it_was() -> None:
     page = Page(
         one.title, (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, one.adapters[0].layers[:1]))
     )
-    assert read_page(unpack(payload(page, {}))) == six_digits(page)
+    assert all(len(feature.samples) == 3 for _, feature in page.features())
+    assert read_page(unpack(payload(page, {}))) == as_carried(page)
 
 
 def test_hostile_text_reads_back_as_it_was() -> None:
     tables = samples.layer_tables(0, [list(HOSTILE)], k=len(HOSTILE))
     page = samples.page([tables], title="".join(HOSTILE), warnings=HOSTILE)
-    assert read_page(unpack(payload(page, {}))) == six_digits(page)
+    assert read_page(unpack(payload(page, {}))) == as_carried(page)
 
 
 def test_the_same_page_gives_the_same_bytes() -> None:
@@ -128,6 +157,15 @@ def test_only_notes_on_features_of_the_page_are_embedded_in_the_page_s_order() -
         ["layer_3_q_proj_positive", {"text": "a", "starred": False, "lastModified": None}],
         ["layer_3_up_proj_negative", {"text": "b", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}],
     ]
+
+
+def test_filtered_statistics_are_carried_without_their_histogram() -> None:
+    filtered = Statistics(-0.5, 1.0, 3, 0, 0.1, 0.2, 0.7)
+    feature = Feature(
+        0, "up_proj", None, {"positive": "p", "negative": "n"}, Statistics(-1.0, 2.0), (), (), (), filtered
+    )
+    page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
+    assert read_page(unpack(payload(page, {}))) == page
 
 
 def test_a_histogram_is_optional() -> None:

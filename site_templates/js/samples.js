@@ -1,0 +1,35 @@
+// Tokens drawn at random across a feature's range, made only when someone opens them.
+
+let samplesOpen = false; // one choice for all features, kept while one goes from layer to layer
+
+function sampleHeading({ interval, low, high, count: tokens, examples }) {
+  const name = interval === null ? "At random" : `${short(low)} to ${short(high)}`;
+  return element("h4", {}, name, " ", element("small", {}, `${count(examples.length.length)} of ${count(tokens)}`));
+}
+
+function sampleList(data, feature, sample, label) {
+  const heading = sampleHeading(sample);
+  const list = element("ol", { "aria-label": `${label}: ${heading.textContent}` });
+  list.append(...examplesFrom(data, sample.examples).map((example) => exampleItem(feature, example)));
+  list.querySelector(".target").tabIndex = 0;
+  return [heading, list];
+}
+
+function setSamples(open) {
+  samplesOpen = open;
+  for (const details of document.querySelectorAll("details.samples")) details.open = open;
+}
+
+/** Return the part of a column that shows its samples, from the highest interval down; nothing where there are none. */
+function samplesPanel(data, feature, label) {
+  if (feature.samples.length === 0) return [];
+  const drawn = element("div", {});
+  const toggled = (event) => {
+    const { open } = event.target;
+    if (open && !drawn.hasChildNodes()) drawn.append(...feature.samples.flatMap((sample) => sampleList(data, feature, sample, label)));
+    if (open !== samplesOpen) setSamples(open);
+  };
+  const summary = element("summary", {}, "Across the range ", element("small", {}, "tokens drawn at random"));
+  const details = element("details", { class: "samples", open: samplesOpen, ontoggle: toggled }, summary, drawn);
+  return [element("section", { class: "panel range", "aria-label": `${label}, across the range` }, details)];
+}
