@@ -19,6 +19,11 @@ def test_samples_are_drawn_on_demand_from_the_highest_interval_down(visit: Open,
     assert page.locator(".samples .token").count() == 0
     parts.first.locator("summary").click()
     expect(page.locator(".samples ol")).to_have_count(3 * columns)  # one choice for all features
+    for opened in (0, columns):  # closed and opened again, nothing is made twice
+        parts.first.locator("summary").click()
+        expect(page.locator("details.samples[open]")).to_have_count(opened)
+    page.wait_for_timeout(100)
+    expect(page.locator(".samples ol")).to_have_count(3 * columns)
     table = samples.layer_tables(3, samples.texts(3), projections=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"))
     rows = [row for row in table.samples.to_pylist() if row["projection"] == "gate_proj"]
     part = page.get_by_role("region", name="Layer 3, gate_proj, across the range")
