@@ -59,10 +59,10 @@ def test_a_link_opens_its_layer_and_an_unknown_one_the_first(visit: Open, dashbo
 
 def test_only_the_layer_in_view_is_in_the_document(visit: Open, dashboard: Path) -> None:
     page = visit(dashboard).ready()
-    assert page.locator(".panel").count() == 6
+    assert page.locator(".panel[data-key]").count() == 6
     page.locator("#next").click()
     expect(page.locator(".column").first).to_have_attribute("aria-label", "Layer 7, gate_proj")
-    assert page.locator(".panel").count() == 6
+    assert page.locator(".panel[data-key]").count() == 6
 
 
 def test_arrow_keys_in_a_note_do_not_change_the_layer(visit: Open, dashboard: Path) -> None:
@@ -111,7 +111,7 @@ def test_statistics_histogram_and_cosines_show_the_tables_numbers(visit: Open, d
         [row[name] for name in ("min", "max", "mean", "std")], rel=1e-3
     )
     expect(column.locator("svg.histogram")).not_to_be_visible()
-    column.locator("summary").click()
+    column.locator(".distribution summary").click()
     expect(page.locator("svg.histogram").last).to_be_visible()
     counted = sum(count > 0 for count in row["total_counts"])
     assert counted <= column.locator("svg rect").count() <= counted + 1  # the bin across zero is cut in two

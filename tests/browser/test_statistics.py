@@ -24,7 +24,7 @@ def test_more_statistics_unfold_with_the_histogram(visit: Open, dashboard: Path)
     assert float(short.locator("dd").last.inner_text()) == pytest.approx(row["rms_effect"], rel=1e-3)
     more = column.locator("details dl")
     expect(more).not_to_be_visible()
-    column.locator("summary").click()
+    column.locator(".distribution summary").click()
     expect(more).to_be_visible()
     texts = (each.replace("−", "-") for each in more.locator("dd").all_text_contents())
     shown = dict(zip(more.locator("dt").all_text_contents(), texts, strict=True))
@@ -54,4 +54,4 @@ def test_what_the_source_does_not_know_is_not_shown(visit: Open, tmp_path: Path)
     assert up.locator("dt").all_text_contents() == ["min", "max"]
     assert up.locator("details").count() == 0
     assert gate.locator("details dt").all_text_contents() == ["skewness"]
-    assert gate.locator("summary").inner_text().strip() == "Distribution"
+    assert gate.locator(".distribution summary").inner_text().strip() == "Distribution"

@@ -131,6 +131,7 @@ def test_an_experts_lists_are_a_sort_of_what_it_sees(recording: Recording, recor
         "counted": [tokens],
         "routed": [2 * tokens],
         "busiest": most,
+        "left_out": {},
     }
     rows = pq.read_table(tmp_path / "plain.parquet").to_pylist()
     examples = pq.read_table(recording.prompts)["example"].to_pylist()
