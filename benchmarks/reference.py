@@ -6,7 +6,7 @@ that keeps its input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +77,11 @@ def _decoded(model: PreTrainedModel) -> PreTrainedModel:
 
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and type(module) is not torch.nn.Linear:
-            plain = torch.nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
+            bias: torch.Tensor | None = module.bias
+            plain = torch.nn.Linear(module.in_features, module.out_features, bias=bias is not None)
             plain.weight.data = dequantize_module_weight(module).double()
-            if module.bias is not None:
-                plain.bias.data = module.bias.data.double()
+            if bias is not None:
+                plain.bias.data = bias.double()
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, plain)
     config = type(model.config)(
@@ -127,7 +128,7 @@ def _joined(parts: Sequence[Activations]) -> Activations:
 
 
 @contextmanager
-def _exact() -> Iterator[None]:
+def _exact() -> Generator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -161,7 +162,7 @@ Seen = dict[str, list[tuple[int | None, torch.Tensor, torch.Tensor]]]
 
 
 @contextmanager
-def _watched(model: PeftModel, names: Sequence[str], seen: Seen) -> Iterator[None]:
+def _watched(model: PeftModel, names: Sequence[str], seen: Seen) -> Generator[None]:
     changed: list[Any] = []
     experts: dict[int, tuple[Any, dict[str, str]]] = {}
     for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class Witness:
 
 
 @contextmanager
-def witnessed(examples: Sequence[Sequence[int]]) -> Iterator[dict[str, torch.Tensor]]:
+def witnessed(examples: Sequence[Sequence[int]]) -> Generator[dict[str, torch.Tensor]]:
     """Fill the mapping, at the end, with the x that every LoRA layer saw in between."""
     witness, seen = Witness(examples), dict[str, torch.Tensor]()
     load = PeftModel.from_pretrained
