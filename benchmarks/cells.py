@@ -30,8 +30,9 @@ from loradash_assets.compute.errors import InputError
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.schema import PROMPTS
 
-LENGTHS = (23, 3, 17, 1, 12, 23, 8)  # one batch or more, most of them padded
-BATCH_TOKENS = 50
+LENGTHS = (46, 3, 31, 1, 17, 46, 9, 64)  # three batches, padded
+BATCH_TOKENS = 100
+CHUNK_TOKENS = 120
 FROM_SAME_X = 1e-5  # criterion (a)
 TIMES_PEFT = 2.0  # criterion (b)
 FLOOR = 1e-6  # of a feature's RMS: an error below it is rounding, whoever made it
@@ -73,7 +74,7 @@ def prompts() -> list[list[int]]:
     """Return the examples' token ids: no example is the beginning of another, and none holds the padding's id."""
     draws = np.random.default_rng(0)
     examples = [draws.integers(3, VOCABULARY, length).tolist() for length in LENGTHS]
-    examples[5][:9] = examples[0][:9]  # two examples with a common beginning
+    examples[5][:20] = examples[0][:20]  # two examples with a common beginning
     return examples
 
 
@@ -116,6 +117,8 @@ def _quantise(base: Path, variant: Variant, root: Path) -> Path:
     if variant.base == "plain":
         return base
     model = AutoModelForCausalLM.from_pretrained(base, quantization_config=quantised(variant))
+    if not any(type(module).__module__.startswith("bitsandbytes") for module in model.modules()):
+        raise NotApplicable("transformers quantises none of its modules")
     model.save_pretrained(root / "quantised")
     return root / "quantised"
 
@@ -123,7 +126,7 @@ def _quantise(base: Path, variant: Variant, root: Path) -> Path:
 def _words(error: Exception, root: Path) -> str:
     """The message, without what differs from run to run: directories, and the order of a set."""
     text = " ".join(str(error).replace(str(root / "adapter"), "ADAPTER").replace(str(root), "DIRECTORY").split())
-    return re.sub(r"\{([^{}:]*)\}", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
+    return re.sub(r"(?<=[{(])[^{}():]*, [^{}():]*(?=[})])", lambda found: ", ".join(sorted(found[0].split(", "))), text)
 
 
 @contextmanager
@@ -162,7 +165,7 @@ def record(
         device="cpu",
         trust_remote_code=False,
         batch_tokens=BATCH_TOKENS,
-        chunk_tokens=60,
+        chunk_tokens=CHUNK_TOKENS,
     )
     with witnessed(examples) as seen:
         record_activations(recording, target, lambda _: None)

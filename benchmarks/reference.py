@@ -77,7 +77,7 @@ def _decoded(model: PreTrainedModel) -> PreTrainedModel:
 
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and type(module) is not torch.nn.Linear:
-            bias: torch.Tensor | None = module.bias
+            bias: torch.Tensor | None = getattr(module, "bias", None)
             plain = torch.nn.Linear(module.in_features, module.out_features, bias=bias is not None)
             plain.weight.data = dequantize_module_weight(module).double()
             if bias is not None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.cells import BATCH_TOKENS, FLOOR, FROM_SAME_X, LENGTHS, TIMES_PEFT, Cell
 from benchmarks.variants import VARIANTS, WEAK
 
 RANKS = (1, 4)
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 LETTERS = {"refused": "R", "peft": "P", "none": "N", "crash": "C"}
 TITLES = {
     "R": "Refused by loradash, before or instead of recording",
     "U": "Recorded except for modules that loradash lists with its reason",
-    "P": "PEFT or transformers cannot make or run it",
+    "P": "PEFT, transformers or bitsandbytes cannot make or run it",
     "C": "**Failures**: neither a figure nor a refusal in words",
     "N": "Not measured",
 }
@@ -94,7 +97,7 @@ def document(cells: Cells, control: Mapping[str, Cell]) -> str:
     """Return docs/coverage.md."""
     legend = Legend()
     rows = table(cells, legend)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES if find_spec(name))
     lines = [
         "# Coverage: which models and adapters, and how exactly",
         "",
@@ -154,12 +157,14 @@ def _summary(cells: Cells, control: Mapping[str, Cell]) -> list[str]:
     counts = {kind: sum(cell.kind == kind for cell in cells.values()) for kind in LETTERS}
     worst = max(measured, key=lambda key: measured[key].times_peft)
     highest = max(cell.same_x or 0.0 for cell in measured.values())
+    median = statistics.median(cell.times_peft for cell in measured.values())
     passed = sum(cell.passes for cell in measured.values())
     return [
         f"**Result.** {len(cells)} cells (an architecture, a variant, a rank): {len(measured)} measured, {passed} of "
-        f"them within the criterion; {counts['refused']} refused by loradash, {counts['peft']} impossible in PEFT or "
-        f"transformers, {counts['none']} without anything to measure, {counts['crash']} that failed without a refusal. "
-        f"{failing} are bold. The highest a is {highest:.0e}.",
+        f"them within the criterion; {counts['refused']} refused by loradash, {counts['peft']} that PEFT, "
+        f"transformers or bitsandbytes cannot make or run, {counts['none']} without anything to measure, {counts['crash']} that failed without "
+        "a refusal. "
+        f"{failing} are bold. The highest a is {highest:.0e}; the median b of the cells is {median:.2f}.",
         "",
         f"**The worst cell** is {worst[0]}, {worst[1]}, rank {worst[2]}, b = {measured[worst].times_peft:.2f}: "
         f"{measured[worst].worst}.{WORST}",

@@ -110,7 +110,7 @@ class Variant:
         """Why this variant cannot be measured on this machine; empty if it can."""
         if self.base == "plain" or importlib.util.find_spec("bitsandbytes"):
             return ""
-        return "bitsandbytes is not installed where the table was made"
+        return "bitsandbytes was not installed"
 
 
 VARIANTS = (
