@@ -77,7 +77,7 @@ GPT_OSS: dict[str, Any] = {
 }
 JAMBA: dict[str, Any] = {
     "mamba_dt_rank": 64,
-    "mamba_d_state": 16,
+    "mamba_d_state": 32,
     "attn_layer_period": 2,
     "attn_layer_offset": 1,
     "expert_layer_period": 2,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -50,6 +52,17 @@ class Legend:
                 lines += ["", f"{title}:", ""]
             lines += [f"- {code}: {_escaped(reason)} ({', '.join(self.where[code])})" for reason, code in entries]
         return lines
+
+
+def _wrapped(text: str) -> str:
+    """Fill paragraphs and list items to the width of the other documents."""
+    return "\n\n".join(
+        "\n".join(
+            textwrap.fill(" ".join(item.split()), 120, subsequent_indent="  " * item.startswith("- "))
+            for item in re.split(r"\n(?=- )", block)
+        )
+        for block in text.split("\n\n")
+    )
 
 
 def _escaped(reason: str) -> str:
@@ -101,12 +114,14 @@ def document(cells: Cells, control: Mapping[str, Cell]) -> str:
     lines = [
         "# Coverage: which models and adapters, and how exactly",
         "",
-        "Made by `benchmarks/coverage.py`; run it again after a change (a few minutes on two cores). "
-        f"Measured with {versions}, on CPU.",
+        _wrapped(
+            "Made by `benchmarks/coverage.py`; run it again after a change (a few minutes on two cores). "
+            f"Measured with {versions}, on CPU."
+        ),
         "",
-        HOW,
+        _wrapped(HOW),
         "",
-        *_summary(cells, control),
+        *map(_wrapped, _summary(cells, control)),
         "",
         "## The table",
         "",
@@ -128,11 +143,11 @@ A cell has a line for rank 1 and one for rank 4 (one line where they are the sam
 
 - **a**: from the same x, the maximum over features and tokens of |recorded − A[j]·x| / (‖x‖·‖A[j]‖), A·x in
   float64. x is what the recording's own forward pass saw, noted by other hooks than loradash's. Criterion: at most
-  {FROM_SAME_X:g}. Experts see their x inside a fused computation, where this script cannot note it: a then covers
-  the cell's other modules, and `?` says that it has none.
+  {_number(FROM_SAME_X)}. What experts see is inside one fused module, where this script cannot note it: a then
+  covers the cell's other modules, and `?` says that it has none.
 - **b**: the RMS error of the worst feature against float64, divided by the RMS error of PEFT's own forward pass in
-  the base's type, one example at a time. An error of PEFT below {FLOOR:g} of the feature's RMS counts as that much,
-  so in float32 b is usually below 1. Criterion: at most {TIMES_PEFT:g}.
+  the base's type, one example at a time. An error of PEFT below {_number(FLOOR)} of the feature's RMS counts as that
+  much, so in float32 b is usually below 1. Criterion: at most {TIMES_PEFT:g}.
 
 A code instead stands for a refusal or another reason, listed [below](#codes). A cell that fails the criterion, or
 that fails without a refusal in words, is **bold**.
@@ -145,10 +160,21 @@ files with PEFT, widens every stored number to float64 (a quantised weight: what
 at a time without padding; what the model asks to be in float32 (norms, rotary angles, softmax) is in float64 too;
 attention and experts are transformers' eager ones. The A of A·x comes from the adapter's file, and every A in that
 file must be recorded or named as unrecorded. Where bfloat16 or a quantised base makes the router choose other
-experts, b covers the tokens on which all three passes agree.
+experts, b covers the tokens on which all three passes agree. Where PEFT's own pass through a quantised base is more
+than half of a feature's RMS off float64, b would say nothing, and the cell says so (bitsandbytes 0.50.2 on CPU does
+that in 4 bits to Jamba: its kernel reads a transposed x as if it were contiguous).
 """.strip()
 
-WORST = ""
+# Found by measuring again with one thing changed at a time.
+WHY = {
+    "int8 base": " The cause is batching: bitsandbytes keeps those columns of x exact in which any token of the batch "
+    "exceeds a threshold, and rounds the others to 8 bits, so a padded batch rounds otherwise than one example does. "
+    "With one example per batch b is 1.00 exactly, and so it is with `llm_int8_threshold=0`.",
+    "bf16 base": " The cause is the order of rounding: loradash adds an expert's update beside its bfloat16 weight, "
+    "PEFT adds it into a copy of that weight and rounds the sum. The two errors are independent and of one size (over "
+    "all features of the cell the median of their ratio is 1.00), and an expert sees few tokens to average over. "
+    "Batches change nothing.",
+}
 
 
 def _summary(cells: Cells, control: Mapping[str, Cell]) -> list[str]:
@@ -162,12 +188,12 @@ def _summary(cells: Cells, control: Mapping[str, Cell]) -> list[str]:
     return [
         f"**Result.** {len(cells)} cells (an architecture, a variant, a rank): {len(measured)} measured, {passed} of "
         f"them within the criterion; {counts['refused']} refused by loradash, {counts['peft']} that PEFT, "
-        f"transformers or bitsandbytes cannot make or run, {counts['none']} without anything to measure, {counts['crash']} that failed without "
-        "a refusal. "
+        f"transformers or bitsandbytes cannot make or run, {counts['none']} without anything to measure, "
+        f"{counts['crash']} that failed without a refusal. "
         f"{failing} are bold. The highest a is {highest:.0e}; the median b of the cells is {median:.2f}.",
         "",
         f"**The worst cell** is {worst[0]}, {worst[1]}, rank {worst[2]}, b = {measured[worst].times_peft:.2f}: "
-        f"{measured[worst].worst}.{WORST}",
+        f"{measured[worst].worst}.{WHY.get(worst[1], '')}",
         "",
         "**Controls.** The same cell (Llama, plain, rank 1) measured wrongly on purpose: "
         + "; ".join(f"{name}: {_outcome(cell)}" for name, cell in control.items())
