@@ -153,7 +153,8 @@ def build(no_copy: bool, output: Path | None, **options: Any) -> None:
     Makes what is missing or out of date: activations, tables, dashboard, data file and interpretation report.
     What has not changed comes from the store. An option counts before loradash.yaml, and that before the defaults.
     """
-    _make(_settings(options, BUILD_EXAMPLES), ["activations_data"] if no_copy else None, output, no_copy=no_copy)
+    settings = _settings(options, BUILD_EXAMPLES)
+    _make(settings, _data_files(settings) if no_copy else None, output, no_copy=no_copy)
 
 
 @main.command()
@@ -164,8 +165,15 @@ def generate(no_copy: bool, output: Path | None, **options: Any) -> None:
     The dashboard follows, unless --no-copy is given; the interpretation report does not.
     What has not changed comes from the store. An option counts before loradash.yaml, and that before the defaults.
     """
-    targets = ["activations_data"] if no_copy else ["activations_data", "dashboard"]
-    _make(_settings(options), targets, output, no_copy=no_copy)
+    settings = _settings(options)
+    targets = [*_data_files(settings), *([] if no_copy else ["dashboard"])]
+    _make(settings, targets, output, no_copy=no_copy)
+
+
+def _data_files(settings: Settings) -> list[str]:
+    """The asset of each adapter's data file."""
+    prefixes = ("", *(f"adapters/{name}/" for name in settings.adapter.others))
+    return [f"{prefix}activations_data" for prefix in prefixes]
 
 
 def _make(settings: Settings, targets: list[str] | None, output: Path | None, *, no_copy: bool) -> None:
@@ -261,10 +269,11 @@ def ui(port: int, host: str) -> None:
     """
     from loradash_assets.definitions import PROJECT_VARIABLE
     from loradash_assets.run import history_home
-    from loradash_assets.sources import adapter_layers
+    from loradash_assets.sources import adapter_layers, adapters
 
     settings = _settings()
-    adapter_layers(settings)  # what the graph is made of, before Dagster says so less clearly
+    for adapter in adapters(settings):  # what the graph is made of, before Dagster says so less clearly
+        adapter_layers(settings, adapter)
     arguments = ["dev", "-m", "loradash_assets.definitions", "--host", host, "--port", str(port)]
     environment = {**os.environ, "DAGSTER_HOME": str(history_home(settings.project))}
     environment[PROJECT_VARIABLE] = str(settings.project)

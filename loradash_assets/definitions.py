@@ -11,10 +11,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from loradash_assets.assets.activations import activations
-from loradash_assets.assets.adapter import features, geometry
+from loradash_assets.assets.activations import recording_asset
+from loradash_assets.assets.adapter import adapter_assets
 from loradash_assets.assets.dashboard import output_assets
-from loradash_assets.assets.interpretations import interpretations
+from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
 from loradash_assets.assets.project import STORE_IO, Project, StoreIOManager
 from loradash_assets.assets.prompts import dataset_rows, prompts
@@ -22,31 +22,30 @@ from loradash_assets.assets.sources import source_assets
 from loradash_assets.assets.tables import table_assets
 from loradash_assets.automation import build_job, schedules
 from loradash_assets.settings import Settings, load_settings
-from loradash_assets.sources import adapter_layers
+from loradash_assets.sources import adapter_layers, adapters
 
 PROJECT_VARIABLE = "LORADASH_PROJECT"
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Return the asset graph of a project: one table asset for each layer that its adapter touches.
+    """Return the asset graph of a project: one table asset for each layer that each of its adapters touches.
 
     Raises SettingsError or AdapterError with a message for the user.
     """
-    layers = adapter_layers(settings)
+    layers = [(adapter, adapter_layers(settings, adapter)) for adapter in adapters(settings)]
     project = Project(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # observable sources: the version is pinned
         return dg.Definitions(
             assets=[
-                *source_assets(),
+                *source_assets(adapters(settings)),
                 dataset_rows,
                 prompts,
                 base_model,
-                features,
-                geometry,
-                activations,
-                table_assets(layers),
-                interpretations,
+                *(asset for adapter, _ in layers for asset in adapter_assets(adapter)),
+                recording_asset(adapters(settings)),
+                *(table_assets(adapter, touched) for adapter, touched in layers),
+                interpretations_asset(adapters(settings)),
                 *output_assets(layers),
             ],
             jobs=[build_job()],

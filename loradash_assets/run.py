@@ -59,7 +59,7 @@ def _selection(
 ) -> Sequence[dg.AssetKey] | None:
     if targets is None:
         return None
-    selection = dg.AssetSelection.assets(*targets)
+    selection = dg.AssetSelection.assets(*map(dg.AssetKey.from_user_string, targets))
     chosen = selection.upstream() if upstream else selection
     return sorted(chosen.resolve(definitions.resolve_asset_graph()))
 

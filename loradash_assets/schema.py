@@ -57,6 +57,7 @@ FEATURES = pa.schema(
         _column("projection", pa.string(), "the module's name, as short as it is unique in its layer"),
         _column("component", pa.int32(), "row of A and column of B, from 0"),
         _column("module", pa.string(), "full name of the adapted module in the base model"),
+        _column("expert", pa.int32(), "the expert, which sees only tokens routed to it; -1: it is no expert"),
         _column("rank", pa.int32(), "the module's rank r"),
         _column("in_features", pa.int32(), "length of x"),
         _column("out_features", pa.int32(), "length of the module's output"),
@@ -128,13 +129,18 @@ INTERPRETATIONS = pa.schema(
     [
         _column("key", pa.string(), "the entry's key in interpretations.json"),
         pa.field(
+            "adapter",
+            pa.string(),
+            metadata={"description": "parsed from the key; null for the project's first adapter"},
+        ),
+        pa.field(
             "layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}
         ),
         pa.field("projection", pa.string(), metadata={"description": "likewise"}),
         pa.field("component", pa.int32(), metadata={"description": "likewise; null for rank 1"}),
         pa.field("basis", pa.string(), metadata={"description": "likewise; raw or svd, null for rank 1"}),
         pa.field("polarity", pa.string(), metadata={"description": "likewise"}),
-        _column("known", pa.bool_(), "whether the adapter has this feature"),
+        _column("known", pa.bool_(), "whether this adapter is in the project and has this feature"),
         _column("text", pa.string(), "what a person wrote"),
         _column("starred", pa.bool_(), "marked as important"),
         pa.field("last_modified", pa.string(), metadata={"description": "ISO 8601, as the file has it"}),

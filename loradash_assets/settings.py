@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ INT32_MAX = 2**31 - 1  # rows and positions are int32 in the tables
 Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
+AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # of a directory and of asset keys
 
 
 class SettingsError(ValueError):
@@ -65,11 +67,28 @@ class ModelSettings(_Section):
 
 
 class AdapterSettings(_Section):
-    """The LoRA adapter to look at."""
+    """The LoRA adapters to look at."""
 
     path: Name | None = _setting(None, "directory or hub name of a PEFT LoRA adapter; there is no default")
-    rank: Count | None = _setting(None, "refuse the adapter unless every module has this rank; null: any rank")
+    others: dict[AdapterName, Name] = _setting(
+        {}, "more adapters of the same base model, such as checkpoints, each NAME: directory or hub name"
+    )
+    rank: Count | None = _setting(None, "refuse an adapter unless every module has this rank; null: any rank")
     allow_pickle: bool = _setting(False, "also read adapter_model.bin, which can run code; only for adapters you trust")
+
+    @field_validator("others")
+    @classmethod
+    def _names_can_be_told_apart(cls, others: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        path = info.data.get("path")
+        first = [] if path is None else [last_part(path)]
+        names = Counter(re.sub("[.-]", "_", name).lower() for name in [*first, *others])
+        twice = [name for name in others if names[re.sub("[.-]", "_", name).lower()] > 1]
+        if twice:
+            raise ValueError(
+                f"'{twice[0]}' is too much like another adapter's name (the first one has the last part of its path); "
+                "case, '.', '-' and '_' do not count"
+            )
+        return others
 
 
 class DatasetSettings(_Section):
@@ -242,20 +261,20 @@ def _not_yaml(error: Exception) -> str:
 
 
 def _repeated(root: yaml.MappingNode) -> Iterator[str]:
-    """Yield the path of every section that is there twice, and of every setting that is twice in its section."""
+    """Yield the path of everything that is twice in its mapping: sections, settings, names inside a setting."""
     yield from _twice(root, "")
-    for name, section in root.value:
-        if isinstance(section, yaml.MappingNode):
-            yield from _twice(section, f"{name.value}.")
 
 
 def _twice(mapping: yaml.MappingNode, path: str) -> Iterator[str]:
     counts = Counter(name.value for name, _ in mapping.value if isinstance(name, yaml.ScalarNode))
-    return (f"{path}{name}" for name, count in counts.items() if count > 1)
+    yield from (f"{path}{name}" for name, count in counts.items() if count > 1)
+    for name, inside in mapping.value:
+        if isinstance(inside, yaml.MappingNode):
+            yield from _twice(inside, f"{path}{name.value}.")
 
 
 def _problem(location: tuple[str | int, ...], error: Mapping[str, Any]) -> Problem:
-    path = ".".join(str(part) for part in location)
+    path = ".".join(str(part) for part in location if part != "[key]")  # pydantic's mark for a name, not its value
     if error["type"] == "extra_forbidden":
         known = _known_names(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -279,6 +298,7 @@ def _missing_files(settings: Settings) -> Iterator[Problem]:
     named = [
         ("model.base_model", settings.model.base_model, {".gguf"}),
         ("adapter.path", settings.adapter.path, set[str]()),
+        *((f"adapter.others.{name}", path, set[str]()) for name, path in settings.adapter.others.items()),
         ("dataset.path", settings.dataset.path, DATASET_SUFFIXES),
     ]
     for path, value, suffixes in named:
@@ -299,6 +319,11 @@ def is_local(settings: Settings, value: str, suffixes: set[str]) -> bool:
         return False
     path_like = value.startswith((".", "/", "~")) or value.count("/") > 1 or Path(value).suffix in suffixes
     return path_like or os.path.exists(settings.resolve(value))  # pathlib's own raises for a name that is too long
+
+
+def last_part(path: str) -> str:
+    """Return the last part of a path or hub name, by which the first adapter is called."""
+    return Path(path.rstrip("/")).name or path
 
 
 def sections() -> Iterator[tuple[str, type[_Section]]]:

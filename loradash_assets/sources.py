@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
 from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
 from loradash_assets.compute.model import HUB_FILES, PACKAGE_SCHEME, package_file
-from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local
+from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local, last_part
 from loradash_assets.store import file_digest, fingerprint
 
+ADAPTER_SETTING = "adapter.path"  # what the numerics call the setting, whichever adapter they look at
 HASHED_BYTES = 256 * 1024 * 1024
 
 
@@ -57,26 +60,61 @@ def base_model_source(settings: Settings) -> HubSource | LocalSource:
     return HubSource(name, _revision(name, "model", ModelError, "model.base_model"))
 
 
-def adapter_directory(settings: Settings) -> Path:
-    """Return the adapter's directory, downloaded if it is on the hub. Raises AdapterError if it is nowhere."""
-    path = settings.adapter.path
-    if path is None:
+@dataclass(frozen=True)
+class Adapter:
+    """One of the project's adapters: its name (None for the first, whose results have no prefix) and what it is."""
+
+    name: str | None
+    path: str
+
+    @property
+    def label(self) -> str:
+        """How people see it called."""
+        return self.name or last_part(self.path)
+
+    @property
+    def setting(self) -> str:
+        """The setting that names it."""
+        return ADAPTER_SETTING if self.name is None else f"adapter.others.{self.name}"
+
+
+def adapters(settings: Settings) -> list[Adapter]:
+    """Return the project's adapters, the first one first. Raises AdapterError if there is none."""
+    if settings.adapter.path is None:
         raise AdapterError(
-            "adapter.path: name the adapter's directory or hub name in loradash.yaml "
+            f"{ADAPTER_SETTING}: name the adapter's directory or hub name in loradash.yaml "
             "(build and generate also take --lora-path)"
         )
-    if is_local(settings, path, set()):
-        return settings.resolve(path)
-    return download_adapter(path, allow_pickle=settings.adapter.allow_pickle)
+    others = (Adapter(name, path) for name, path in settings.adapter.others.items())
+    return [Adapter(None, settings.adapter.path), *others]
 
 
-def adapter_layers(settings: Settings) -> list[int]:
+@contextmanager
+def errors_of(adapter: Adapter) -> Generator[None]:
+    """Let an AdapterError name the setting of the adapter that it is about."""
+    try:
+        yield
+    except AdapterError as error:
+        raise AdapterError(str(error).replace(f"{ADAPTER_SETTING}:", f"{adapter.setting}:")) from error
+
+
+def adapter_directory(settings: Settings, adapter: Adapter) -> Path:
+    """Return the adapter's directory, downloaded if it is on the hub. Raises AdapterError if it is nowhere."""
+    if is_local(settings, adapter.path, set()):
+        return settings.resolve(adapter.path)
+    with errors_of(adapter):
+        return download_adapter(adapter.path, allow_pickle=settings.adapter.allow_pickle)
+
+
+def adapter_layers(settings: Settings, adapter: Adapter) -> list[int]:
     """Return the adapted layers, in order, from the names of the adapter's tensors. Raises AdapterError."""
-    file = weights_file(adapter_directory(settings), allow_pickle=settings.adapter.allow_pickle)
-    found = layers(tensor_names(file))
-    if not found:
-        raise AdapterError(f"adapter.path: {file} holds no LoRA tensors of linear modules")
-    return found
+    directory = adapter_directory(settings, adapter)
+    with errors_of(adapter):
+        file = weights_file(directory, allow_pickle=settings.adapter.allow_pickle)
+        found = layers(tensor_names(file))
+        if not found:
+            raise AdapterError(f"{ADAPTER_SETTING}: {file} holds no LoRA tensors of linear modules")
+        return found
 
 
 def dataset_source(settings: Settings) -> HubSource | LocalSource:

@@ -104,7 +104,7 @@ def test_a_build_leaves_the_results_and_prints_what_each_asset_did(
     assert [line for line in said(done.stderr) if not OWN_LINE.fullmatch(line)] == []
     assert set(contents(project / "output")) >= OUTPUTS - {"tables"}
     assert {path.name for path in (project / "output").iterdir()} >= OUTPUTS
-    assert len(shown(dashboard)["layers"]) == 3
+    assert len(shown(dashboard)["adapters"][0]["layers"]) == 3
     assert list((project / ".dagster").rglob("*.db"))
 
 
@@ -224,7 +224,7 @@ def test_render_draws_a_file_of_the_original_anywhere(empty: Path) -> None:
     result = loradash("render", "--data", "data.json")
     assert (result.exit_code, result.stdout) == (0, f"Dashboard: {empty}/lora_activations_dashboard.html\n")
     page = shown(empty / "lora_activations_dashboard.html")
-    assert [layer["index"] for layer in page["layers"]] == [10]
+    assert [layer["index"] for layer in page["adapters"][0]["layers"]] == [10]
     assert " world" in page["strings"]
     assert "greets the world" in json.dumps(page)
     assert contents(empty).keys() - before.keys() == {"lora_activations_dashboard.html"}

@@ -102,6 +102,13 @@ def test_the_originals_defaults(tmp_path: Path) -> None:
         ),
         ("model: {base_model: ''}", "model.base_model: string should match pattern"),
         ('adapter: {path: "a\\0b"}', "adapter.path: string should match pattern"),
+        ("adapter: {others: {'a b': x/y}}", "adapter.others.a b: string should match pattern"),
+        ("adapter: {others: {a: 3}}", "adapter.others.a: input should be a valid string (got 3)"),
+        ("adapter: {others: {a: ./none}}", "adapter.others.a: no such file or directory: {project}/none"),
+        ("adapter: {others: {a: x/y, a: x/z}}", "adapter.others.a: stands there twice"),
+        ("adapter: {others: {s-1: x/y, S_1: x/z}}", "adapter.others: 's-1' is too much like another adapter's name"),
+        ("adapter: {path: x/a, others: {a: x/y}}", "adapter.others: 'a' is too much like another adapter's name"),
+        ("adapter: {others: [x/y]}", "adapter.others: input should be a valid dictionary"),
         ("model: {base_model: ./none}", "model.base_model: no such file or directory: {project}/none"),
         ("model: {base_model: none.gguf}", "model.base_model: no such file or directory: {project}/none.gguf"),
         ("adapter: {path: ~nobody-at-all/x}", "adapter.path: no such file or directory: {project}/~nobody-at-all/x"),
@@ -229,6 +236,7 @@ MARKS = list("~'\"\\=%|#1")
 BREAKS = ["\n", "\r\n", "a\n\n  b\t\n", "\x85", "\u2028x", "---\nmodel:", "word " * 40]
 UNSEEN = ["\ufeff", "\x7f", "\x1b[31m", "\u202e", "\u3000", " lead", "trail ", "\t", "\uffff"]
 HOSTILE = st.text(min_size=1) | st.sampled_from([*LIKE_YAML, *MARKS, *BREAKS, *UNSEEN, "- a", "a: b", " #", "🙂"])
+HUB_NAME = st.sampled_from(["owner/name", "yes", "'", '"', "a b", "x: y", "#", "1"])
 NAME = HOSTILE.filter(lambda text: "\0" not in text)
 
 
@@ -242,8 +250,9 @@ NAME = HOSTILE.filter(lambda text: "\0" not in text)
     top_k=st.integers(1, 2**31 - 1),
     rank=st.none() | st.integers(1, 64),
     distinct=st.booleans(),
+    others=st.dictionaries(st.sampled_from(["step-200", "0", "1e3", "null", "a.b"]), HUB_NAME),
 )
-@example("", "", "\u2028", "\x7f", "\x85", 1, None, True)
+@example("", "", "\u2028", "\x7f", "\x85", 1, None, True, {"no": "a/b"})
 def test_settings_survive_being_written_and_read(
     tmp_path: Path,
     title: str,
@@ -254,10 +263,11 @@ def test_settings_survive_being_written_and_read(
     top_k: int,
     rank: int | None,
     distinct: bool,
+    others: dict[str, str],
 ) -> None:
     written = Settings.model_validate(
         {
-            "adapter": {"rank": rank},
+            "adapter": {"rank": rank, "others": others},
             "dataset": {"config": config, "split": split},
             "tables": {"top_k": top_k, "distinct_contexts": distinct},
             "dashboard": {"title": title, "output_dir": output},

@@ -15,7 +15,7 @@ from loradash_assets import sources
 from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
 from loradash_assets.compute.model import HUB_FILES
 from loradash_assets.settings import load_settings
-from loradash_assets.sources import HubSource, LocalSource
+from loradash_assets.sources import Adapter, HubSource, LocalSource
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_what_is_here_is_local_and_the_rest_is_on_the_hub(directory: Path) -> No
     assert sources.dataset_source(settings(dataset={"path": "./brought/config.json"})) == LocalSource(
         directory / "config.json"
     )
-    assert sources.adapter_directory(settings(adapter={"path": "brought"})) == directory
+    assert sources.adapter_directory(settings(), Adapter(None, "brought")) == directory
     with pytest.raises(ModelError, match=r"model\.base_model: 'Qwen/Qwen2\.5-32B-Instruct' .* may not be asked"):
         sources.base_model_source(settings())
     with pytest.raises(DatasetError, match=r"dataset\.path: 'simplescaling/s1K-1\.1' .* may not be asked"):
@@ -97,7 +97,8 @@ def test_a_package_without_the_model_is_named(tmp_path: Path, name: str, problem
 
 
 def layers_of(project: Path, path: str | None) -> list[int]:
-    return sources.adapter_layers(load_settings(project, {"adapter": {"path": path}}))
+    settings = load_settings(project, {"adapter": {"path": path}})
+    return sources.adapter_layers(settings, sources.adapters(settings)[0])
 
 
 def test_the_adapters_layers_are_read_from_its_tensors(directory: Path) -> None:

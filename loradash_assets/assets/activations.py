@@ -1,83 +1,150 @@
-"""Recorded activations: the only asset that runs the model."""
+"""Recorded activations: the only step that runs the model, once loaded for all adapters."""
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, user_errors
-from loradash_assets.assets.sources import settings_key
+from loradash_assets.assets.project import (
+    IN_STORE,
+    Metadata,
+    Project,
+    StoreIOManager,
+    result,
+    user_errors,
+)
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import AdapterError, ModelError
-from loradash_assets.sources import adapter_directory, base_model_source
+from loradash_assets.sources import ADAPTER_SETTING, Adapter, adapter_directory, base_model_source, errors_of
 from loradash_assets.store import Entry, Facts, file_digest
 
+if TYPE_CHECKING:
+    from loradash_assets.compute.activations import Recording
+
 MODULE = "loradash_assets.compute.activations"
+LIBRARIES = ("torch", "transformers", "peft")
 
 
-@dg.asset(
-    group_name="recording",
-    kinds={"pytorch", "safetensors"},
-    deps=[settings_key("model"), settings_key("recording")],
-    io_manager_key=STORE_IO,
-    code_version=code_version(MODULE),
-    metadata=IN_STORE,
-)
-def activations(
-    context: dg.AssetExecutionContext,
-    project: dg.ResourceParam[Project],
-    prompts: Entry,
-    features: Entry,
-    base_model: Entry,
-) -> dg.MaterializeResult[Entry]:
-    """A x of every feature on every token, in the adapted model; resumes after an interruption."""
-    from loradash_assets.compute.activations import Recording, library_versions, record_activations
+def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
+    """Return the recordings of all adapters: one step that makes any selection of them."""
+    by_key = {adapter_key(adapter, "activations"): adapter for adapter in adapters}
 
-    settings = project.settings
-    with user_errors():
-        adapter = adapter_directory(settings)
-    recording = Recording(
-        prompts=prompts.path / "prompts.parquet",
-        catalogue=features.path,
-        model=model_directory(base_model),
-        adapter=adapter,
-        dtype=settings.model.dtype,
-        device=settings.model.device,
-        trust_remote_code=settings.model.trust_remote_code,
-        batch_tokens=settings.recording.batch_tokens,
-        chunk_tokens=settings.recording.chunk_tokens,
+    @dg.multi_asset(name="activations", specs=[_spec(adapter) for adapter in adapters], can_subset=True)
+    def activations(
+        context: dg.AssetExecutionContext,
+        project: dg.ResourceParam[Project],
+        store_io: dg.ResourceParam[StoreIOManager],
+    ) -> Iterator[dg.MaterializeResult[Entry]]:
+        step = _Step(context, project, store_io)
+        for key, adapter in by_key.items():
+            if key in context.selected_asset_keys:
+                yield step.record(adapter)
+
+    return activations
+
+
+def _spec(adapter: Adapter) -> dg.AssetSpec:
+    features = adapter_key(adapter, "features")
+    return dg.AssetSpec(
+        adapter_key(adapter, "activations"),
+        deps=["prompts", features, "base_model", settings_key("model"), settings_key("recording")],
+        description="A x of every feature on every token, in the adapted model; resumes after an interruption.",
+        group_name=adapter_group(adapter, "recording"),
+        kinds={"pytorch", "safetensors"},
+        skippable=True,
+        code_version=code_version(MODULE),
+        metadata=IN_STORE,
     )
 
-    def build(directory: Path) -> Facts:
-        _check_unchanged(project, adapter, features, base_model)
-        facts = record_activations(recording, directory, lambda line: context.log.info(f"activations: {line}"))
-        _check_unchanged(project, adapter, features, base_model)
-        return facts
 
-    def describe(entry: Entry) -> Metadata:
-        facts = entry.facts
-        return {
-            **{name: facts[name] for name in ("tokens", "examples", "features", "chunks", "device", "libraries")},
-            "contexts_can_be_shared": facts["prefix_determined"],
-            "recorded_at": facts["_recorded_at"],
-            "tokens_per_second": facts["_tokens_per_second"],
-        }
+class _Step:
+    """One run of the step: what its adapters share. Only the inputs of selected adapters need to be there."""
 
-    inputs = (
-        prompts.digest,
-        features.digest,
-        base_model.digest,
-        library_versions(),
-        settings.model.fingerprint("dtype", "device"),
-        settings.recording.fingerprint(),
-    )
-    return result(context, project, "activations", inputs, build, describe, module=MODULE, resumable=True)
+    def __init__(self, context: dg.AssetExecutionContext, project: Project, store: StoreIOManager) -> None:
+        from loradash_assets.compute.activations import load_base
+
+        self._context = context
+        self._project = project
+        self._store = store
+        self._prompts = store.latest(dg.AssetKey("prompts"))
+        self._base_model = store.latest(dg.AssetKey("base_model"))
+        self._load_base = cache(load_base)
+
+    def record(self, adapter: Adapter) -> dg.MaterializeResult[Entry]:
+        key, settings = adapter_key(adapter, "activations"), self._project.settings
+        features = self._store.latest(adapter_key(adapter, "features"))
+        with user_errors():
+            files = adapter_directory(settings, adapter)
+
+        def build(directory: Path) -> Facts:
+            from loradash_assets.compute.activations import record_activations
+
+            with errors_of(adapter):
+                recording = self._recording(files, features)
+                self._check_unchanged(files, features)
+                facts = record_activations(recording, directory, self._logger(key), self._load_base)
+                self._check_unchanged(files, features)
+            return facts
+
+        inputs = (
+            self._prompts.digest,
+            features.digest,
+            self._base_model.digest,
+            settings.model.fingerprint("dtype", "device"),
+            settings.recording.fingerprint(),
+        )
+        return result(
+            self._context,
+            self._project,
+            "activations",
+            inputs,
+            build,
+            _describe,
+            module=MODULE,
+            libraries=LIBRARIES,
+            resumable=True,
+            asset_key=key,
+        )
+
+    def _logger(self, key: dg.AssetKey) -> Callable[[str], None]:
+        return lambda line: self._context.log.info(f"{'/'.join(key.path)}: {line}")
+
+    def _recording(self, files: Path, features: Entry) -> "Recording":
+        from loradash_assets.compute.activations import Recording
+
+        settings = self._project.settings
+        return Recording(
+            prompts=self._prompts.path / "prompts.parquet",
+            catalogue=features.path,
+            model=model_directory(self._base_model),
+            adapter=files,
+            dtype=settings.model.dtype,
+            device=settings.model.device,
+            trust_remote_code=settings.model.trust_remote_code,
+            batch_tokens=settings.recording.batch_tokens,
+            chunk_tokens=settings.recording.chunk_tokens,
+        )
+
+    def _check_unchanged(self, adapter: Path, features: Entry) -> None:
+        """Raise AdapterError or ModelError if the files to run are not those that the upstream assets looked at."""
+        for name, digest in features.facts["adapter_files"].items():
+            if file_digest(adapter / name) != digest:
+                raise AdapterError(
+                    f"{ADAPTER_SETTING}: {adapter / name} has changed since 'features' was made: run it again"
+                )
+        if base_model_source(self._project.settings).fingerprint != self._base_model.facts["source"]:
+            raise ModelError("model.base_model: the files have changed since 'base_model' was made: run it again")
 
 
-def _check_unchanged(project: Project, adapter: Path, features: Entry, base_model: Entry) -> None:
-    """Raise AdapterError or ModelError if the files to run are not those that the upstream assets looked at."""
-    for name, digest in features.facts["adapter_files"].items():
-        if file_digest(adapter / name) != digest:
-            raise AdapterError(f"adapter.path: {adapter / name} has changed since 'features' was made: run it again")
-    if base_model_source(project.settings).fingerprint != base_model.facts["source"]:
-        raise ModelError("model.base_model: the files have changed since 'base_model' was made: run it again")
+def _describe(entry: Entry) -> Metadata:
+    facts = entry.facts
+    return {
+        **{name: facts[name] for name in ("tokens", "examples", "features", "chunks", "device", "libraries")},
+        "contexts_can_be_shared": facts["prefix_determined"],
+        "recorded_at": facts["_recorded_at"],
+        "tokens_per_second": facts["_tokens_per_second"],
+    }

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import dagster as dg
 
+from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result
-from loradash_assets.assets.sources import settings_key
-from loradash_assets.assets.tables import layer_name, table_key
 from loradash_assets.code_version import code_version, resources_version
 from loradash_assets.site import outputs
-from loradash_assets.site.inputs import Run, SiteInputs
+from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
+from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.site.outputs"
-STAGES = ("base_model", "prompts", "features", "activations", "geometry", "interpretations")
+STAGES = ("features", "activations", "geometry")  # of each adapter
+Layers = Sequence[tuple[Adapter, Sequence[int]]]  # the project's adapters, each with the layers that it touches
 
 
 @dataclass(frozen=True)
@@ -23,31 +24,36 @@ class _Output:
     name: str
     group: str
     kinds: set[str]
-    write: Callable[[SiteInputs, Run, Path], dict[str, int]]
+    write: Callable[[SiteInputs, Path], dict[str, int]]
+    reads_notes: bool = False
 
 
-OUTPUTS = (
-    _Output("activations_data", "dashboard", {"json"}, outputs.write_data),
+DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
+OF_ALL_ADAPTERS = (
     _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables),
-    _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard),
-    _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report),
+    _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, reads_notes=True),
+    _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, reads_notes=True),
 )
-WITH_NOTES = (outputs.write_dashboard, outputs.write_report)
 
 
-def output_assets(layers: Sequence[int]) -> list[dg.AssetsDefinition]:
-    """Return the assets at the end of the graph, which read every layer's table."""
-    return [_asset(output, layers) for output in OUTPUTS]
+def output_assets(adapters: Layers) -> list[dg.AssetsDefinition]:
+    """Return the assets at the end of the graph: one data file per adapter, and what shows all of them."""
+    data = [_asset(DATA, adapter_key(each, DATA.name), [(each, layers)], _place(each)) for each, layers in adapters]
+    return [*data, *(_asset(output, dg.AssetKey(output.name), adapters, Path()) for output in OF_ALL_ADAPTERS)]
 
 
-def _asset(output: _Output, layers: Sequence[int]) -> dg.AssetsDefinition:
-    by_name = {layer_name(layer): layer for layer in layers}
-    stages = STAGES if output.write in WITH_NOTES else STAGES[:-1]
-    upstream = {name: dg.AssetIn(name) for name in stages}
+def _place(adapter: Adapter) -> Path:
+    """Where an adapter's own files go, in the output directory."""
+    return Path("adapters", adapter.name) if adapter.name else Path()
+
+
+def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> dg.AssetsDefinition:
+    shared = ("base_model", "prompts", *(["interpretations"] if output.reads_notes else []))
+    inputs = {name: dg.AssetKey(name) for name in shared} | _inputs(adapters)
 
     @dg.asset(
-        name=output.name,
-        ins={**upstream, **{name: dg.AssetIn(table_key(layer)) for name, layer in by_name.items()}},
+        key=key,
+        ins={name: dg.AssetIn(upstream) for name, upstream in inputs.items()},
         deps=[settings_key("dashboard")],
         description=output.write.__doc__,
         group_name=output.group,
@@ -59,43 +65,64 @@ def _asset(output: _Output, layers: Sequence[int]) -> dg.AssetsDefinition:
     def made(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], **entries: Entry
     ) -> dg.MaterializeResult[Entry]:
-        tables = {layer: entries[name] for name, layer in by_name.items()}
-        run = _run(project, entries, tables)
+        site = _site(project, adapters, entries)
+        target = project.settings.output_dir / place
 
         def build(directory: Path) -> Facts:
-            return dict(output.write(_site(entries, tables), run, directory))
+            return dict(output.write(site, directory))
 
         def describe(entry: Entry) -> Metadata:
-            outputs.publish(entry.path, project.settings.output_dir)
-            return {"directory": dg.MetadataValue.path(project.settings.output_dir), **entry.facts}
+            outputs.publish(entry.path, target)
+            return {"directory": dg.MetadataValue.path(target), **entry.facts}
 
         digests = {name: entry.digest for name, entry in entries.items()}
-        inputs = (digests, asdict(run), resources_version("site_templates"))
-        return result(context, project, output.name, inputs, build, describe, module=MODULE)
+        runs = [(each.label, asdict(each.run)) for each in site.adapters]
+        made_from = (digests, site.title, runs, resources_version("site_templates"))
+        return result(context, project, output.name, made_from, build, describe, module=MODULE, asset_key=key)
 
     return made
 
 
-def _site(entries: Mapping[str, Entry], tables: Mapping[int, Entry]) -> SiteInputs:
-    notes = entries.get("interpretations", entries["features"])
+def _inputs(adapters: Layers) -> dict[str, dg.AssetKey]:
+    """The assets that belong to each adapter, by names under which Dagster can hand them over."""
+    inputs: dict[str, dg.AssetKey] = {}
+    for number, (adapter, layers) in enumerate(adapters):
+        inputs |= {f"{stage}_{number}": adapter_key(adapter, stage) for stage in STAGES}
+        inputs |= {f"{layer_name(layer)}_{number}": table_key(adapter, layer) for layer in layers}
+    return inputs
+
+
+def _site(project: Project, adapters: Layers, entries: Mapping[str, Entry]) -> SiteInputs:
+    notes = entries.get("interpretations", entries["prompts"])
     return SiteInputs(
-        layers={layer: entry.path for layer, entry in tables.items()},
-        features=entries["features"].path,
-        geometry=entries["geometry"].path,
+        title=project.settings.dashboard.title,
+        adapters=[_adapter(number, *adapter, entries) for number, adapter in enumerate(adapters)],
         prompts=entries["prompts"].path,
         interpretations=notes.path,
     )
 
 
-def _run(project: Project, entries: Mapping[str, Entry], tables: Mapping[int, Entry]) -> Run:
+def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapping[str, Entry]) -> AdapterInputs:
+    stages = {stage: entries[f"{stage}_{number}"] for stage in STAGES}
+    tables = {layer: entries[f"{layer_name(layer)}_{number}"] for layer in layers}
+    return AdapterInputs(
+        name=adapter.name,
+        label=adapter.label,
+        run=_run([entries["base_model"], entries["prompts"], stages["features"], stages["activations"]], tables),
+        layers={layer: entry.path for layer, entry in tables.items()},
+        features=stages["features"].path,
+        geometry=stages["geometry"].path,
+    )
+
+
+def _run(made_from: Sequence[Entry], tables: Mapping[int, Entry]) -> Run:
     """Say what the results were made from: from their own facts, whatever the settings are by now."""
-    base_model, prompts, features, activations = (entries[name].facts for name in STAGES[:4])
+    base_model, prompts, features, activations = (entry.facts for entry in made_from)
     options = next(iter(tables.values())).facts["settings"]
     if any(table.facts["settings"] != options for table in tables.values()):
         reason = "the layers' tables were made with different settings: materialise all of 'top_tokens' again"
         raise dg.Failure(reason, allow_retries=False)
     return Run(
-        title=project.settings.dashboard.title,
         base_model=base_model["name"],
         adapter=features["adapter"],
         dataset=prompts["dataset"],

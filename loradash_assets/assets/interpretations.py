@@ -1,33 +1,48 @@
 """What people wrote about the features, as a table."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 
+from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
-from loradash_assets.assets.sources import settings_key
 from loradash_assets.code_version import code_version
+from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.compute.interpretations"
 
 
-@dg.asset(
-    group_name="annotations",
-    kinds={"parquet"},
-    deps=["interpretations_file", settings_key("annotations")],
-    io_manager_key=STORE_IO,
-    code_version=code_version(MODULE),
-    metadata=IN_STORE,
-)
-def interpretations(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], features: Entry
-) -> dg.MaterializeResult[Entry]:
-    """Every note, its key taken apart; notes on features that the adapter does not have are kept and marked."""
-    file = project.settings.resolve(project.settings.annotations.interpretations_file)
+def interpretations_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
+    """Return the notes on all adapters."""
+    by_input = {f"features_{number}": adapter for number, adapter in enumerate(adapters)}
 
+    @dg.asset(
+        ins={name: dg.AssetIn(adapter_key(adapter, "features")) for name, adapter in by_input.items()},
+        group_name="annotations",
+        kinds={"parquet"},
+        deps=["interpretations_file", settings_key("annotations")],
+        io_manager_key=STORE_IO,
+        code_version=code_version(MODULE),
+        metadata=IN_STORE,
+    )
+    def interpretations(
+        context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], **features: Entry
+    ) -> dg.MaterializeResult[Entry]:
+        """Every note, its key taken apart; notes on features that no adapter has are kept and marked."""
+        by_adapter = {adapter.name: features[name] for name, adapter in by_input.items()}
+        return _interpretations(context, project, by_adapter)
+
+    return interpretations
+
+
+def _interpretations(
+    context: dg.AssetExecutionContext, project: Project, features: Mapping[str | None, Entry]
+) -> dg.MaterializeResult[Entry]:
+    file = project.settings.resolve(project.settings.annotations.interpretations_file)
     notes = file.read_bytes() if file.is_file() else None
 
     def build(directory: Path) -> Facts:
@@ -36,9 +51,8 @@ def interpretations(
         copy = directory / file.name  # of the bytes that were fingerprinted: the service may save while this runs
         if notes is not None:
             copy.write_bytes(notes)
-        table = interpretations_table(
-            file if notes is None else copy, pq.read_table(features.path / "features.parquet")
-        )
+        catalogues = {name: pq.read_table(entry.path / "features.parquet") for name, entry in features.items()}
+        table = interpretations_table(file if notes is None else copy, catalogues)
         pq.write_table(table, directory / "interpretations.parquet")
         return {"notes": table.num_rows}
 
@@ -51,5 +65,8 @@ def interpretations(
             "unknown_keys": [row["key"] for row in rows if not row["known"]],
         }
 
-    inputs = (None if notes is None else hashlib.sha256(notes).hexdigest(), features.digest)
+    inputs = (
+        None if notes is None else hashlib.sha256(notes).hexdigest(),
+        [(name, entry.digest) for name, entry in features.items()],
+    )
     return result(context, project, "interpretations", inputs, build, describe, module=MODULE)

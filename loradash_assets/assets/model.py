@@ -4,8 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from loradash_assets.assets.keys import settings_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, user_errors
-from loradash_assets.assets.sources import settings_key
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import HubSource, base_model_source
 from loradash_assets.store import Entry, Facts

@@ -58,9 +58,13 @@ class StoreIOManager(dg.IOManager):
         write_atomically(self._reference(context.asset_key), json.dumps({"entry": str(place)}).encode())
 
     def load_input(self, context: dg.InputContext) -> Entry:
-        """Return the upstream asset's latest entry; fail clearly if there is none or it is damaged."""
-        asset = "/".join(context.asset_key.path)
-        reference = self._reference(context.asset_key)
+        """Return the upstream asset's latest entry; fail as `latest`."""
+        return self.latest(context.asset_key)
+
+    def latest(self, key: dg.AssetKey) -> Entry:
+        """Return an asset's latest entry; fail clearly if there is none or it is damaged."""
+        asset = "/".join(key.path)
+        reference = self._reference(key)
         if not reference.exists():
             raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
         try:

@@ -5,9 +5,9 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
+from loradash_assets.assets.keys import settings_key
 from loradash_assets.assets.model import model_directory
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata, user_errors
-from loradash_assets.assets.sources import settings_key
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import LocalSource, dataset_source
 from loradash_assets.store import Entry, Facts

@@ -1,21 +1,17 @@
 """Observable sources: what the user brings and each section of the settings, as data versions Dagster can compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.project import Project, user_errors
 from loradash_assets.settings import Settings
-from loradash_assets.sources import LocalSource, adapter_directory, base_model_source, dataset_source
+from loradash_assets.sources import Adapter, LocalSource, adapter_directory, base_model_source, dataset_source
 from loradash_assets.store import file_digest, fingerprint
 
 GROUP = "sources"
 SECTIONS = ("model", "adapter", "dataset", "recording", "tables", "dashboard", "annotations")
-
-
-def settings_key(section: str) -> dg.AssetKey:
-    """Return the key of a settings section's observable."""
-    return dg.AssetKey(["settings", section])
 
 
 def observed_interpretations(settings: Settings) -> str:
@@ -29,23 +25,26 @@ SOURCES: dict[str, tuple[str, Callable[[Settings], str]]] = {
         "The base model's files or hub commit.",
         lambda settings: base_model_source(settings).fingerprint,
     ),
-    "adapter_source": (
-        "The adapter's files.",
-        lambda settings: LocalSource(adapter_directory(settings)).fingerprint,
-    ),
     "dataset_source": ("The dataset's file or hub commit.", lambda settings: dataset_source(settings).fingerprint),
     "interpretations_file": ("What people wrote about the features.", observed_interpretations),
 }
 
 
-def source_assets() -> list[dg.SourceAsset]:
+def source_assets(adapters: Sequence[Adapter]) -> list[dg.SourceAsset]:
     """Return one observable per source and per section of the settings that changes a result."""
-    sources = [_source(name, description, observe) for name, (description, observe) in SOURCES.items()]
-    return [*sources, *map(_section, SECTIONS)]
+    sources = [_source(dg.AssetKey(name), description, observe) for name, (description, observe) in SOURCES.items()]
+    return [*sources, *map(_adapter, adapters), *map(_section, SECTIONS)]
 
 
-def _source(name: str, description: str, observe: Callable[[Settings], str]) -> dg.SourceAsset:
-    @dg.observable_source_asset(key=name, group_name=GROUP, description=description, tags={"dagster/kind/file": ""})
+def _adapter(adapter: Adapter) -> dg.SourceAsset:
+    def observe(settings: Settings) -> str:
+        return LocalSource(adapter_directory(settings, adapter)).fingerprint
+
+    return _source(adapter_key(adapter, "adapter_source"), "The adapter's files.", observe)
+
+
+def _source(key: dg.AssetKey, description: str, observe: Callable[[Settings], str]) -> dg.SourceAsset:
+    @dg.observable_source_asset(key=key, group_name=GROUP, description=description, tags={"dagster/kind/file": ""})
     def observed(project: dg.ResourceParam[Project]) -> dg.DataVersion:
         with user_errors():
             return dg.DataVersion(observe(project.settings))

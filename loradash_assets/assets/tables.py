@@ -1,43 +1,41 @@
-"""One top-k table per layer, each its own asset: changed and shown on its own."""
+"""One top-k table per adapter and layer, each its own asset: changed and shown on its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 
+from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key, table_key
 from loradash_assets.assets.project import IN_STORE, Metadata, Project, result, table_metadata
-from loradash_assets.assets.sources import settings_key
 from loradash_assets.code_version import code_version
 from loradash_assets.schema import OUTSIDE_LAYERS
+from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.compute.layers"
 GROUP = "tables"
 CHECK = "all_finite_and_counted"
-CHECK_DESCRIPTION = "No activation is NaN or infinite, and every token of every example counts once for every feature."
+CHECK_DESCRIPTION = (
+    "No activation is NaN or infinite. Every token of every example counts once for every feature; for the features of "
+    "experts, as often as the router sends it to one."
+)
 PREVIEW = ("projection", "component", "polarity", "rank", "activation", "token", "example", "position", "occurrences")
 
 
-def table_key(layer: int) -> dg.AssetKey:
-    """Return the key of a layer's table."""
-    return dg.AssetKey(["top_tokens", layer_name(layer)])
-
-
-def layer_name(layer: int) -> str:
-    """Return `layer_07`, or `outside_layers`."""
-    return "outside_layers" if layer == OUTSIDE_LAYERS else f"layer_{layer:02d}"
-
-
-def table_assets(layers: Sequence[int]) -> dg.AssetsDefinition:
-    """Return the assets of the adapted layers: one step that makes any selection of them."""
-    by_key = {table_key(layer): layer for layer in layers}
-    upstream = ("prompts", "features", "activations")
+def table_assets(adapter: Adapter, layers: Sequence[int]) -> dg.AssetsDefinition:
+    """Return the assets of an adapter's layers: one step that makes any selection of them."""
+    by_key = {table_key(adapter, layer): layer for layer in layers}
+    upstream = {
+        "prompts": dg.AssetKey("prompts"),
+        "features": adapter_key(adapter, "features"),
+        "activations": adapter_key(adapter, "activations"),
+    }
 
     @dg.multi_asset(
-        name="top_tokens",
-        specs=[_spec(layer, upstream) for layer in layers],
-        ins={name: dg.AssetIn(name) for name in upstream},
+        name=adapter_group(adapter, "top_tokens"),
+        specs=[_spec(adapter, layer, upstream.values()) for layer in layers],
+        ins={name: dg.AssetIn(key) for name, key in upstream.items()},
         check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description=CHECK_DESCRIPTION) for key in by_key],
         can_subset=True,
     )
@@ -49,18 +47,18 @@ def table_assets(layers: Sequence[int]) -> dg.AssetsDefinition:
         activations: Entry,
     ) -> Iterator[dg.MaterializeResult[Entry]]:
         for key in sorted(context.selected_asset_keys, key=lambda key: by_key[key]):
-            yield _layer_table(context, project, by_key[key], prompts, features, activations)
+            yield _layer_table(context, project, key, by_key[key], prompts, features, activations)
 
     return top_tokens
 
 
-def _spec(layer: int, upstream: Sequence[str]) -> dg.AssetSpec:
+def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.AssetSpec:
     where = "the modules outside the layers" if layer == OUTSIDE_LAYERS else f"layer {layer}"
     return dg.AssetSpec(
-        table_key(layer),
+        table_key(adapter, layer),
         deps=[*upstream, settings_key("tables")],
         description=f"The tokens that excite each feature of {where} most, in context; statistics over all tokens.",
-        group_name=GROUP,
+        group_name=adapter_group(adapter, GROUP),
         kinds={"parquet"},
         skippable=True,
         code_version=code_version(MODULE),
@@ -71,6 +69,7 @@ def _spec(layer: int, upstream: Sequence[str]) -> dg.AssetSpec:
 def _layer_table(
     context: dg.AssetExecutionContext,
     project: Project,
+    key: dg.AssetKey,
     layer: int,
     prompts: Entry,
     features: Entry,
@@ -109,18 +108,19 @@ def _layer_table(
         build,
         describe,
         module=MODULE,
-        asset_key=table_key(layer),
-        check=lambda entry: [_check(layer, entry, prompts.facts["tokens"])],
+        asset_key=key,
+        check=lambda entry: [_check(key, entry, prompts.facts["tokens"], activations.facts["experts_per_token"])],
     )
 
 
-def _check(layer: int, table: Entry, tokens: int) -> dg.AssetCheckResult:
-    statistics = pq.read_table(table.path / "statistics.parquet", columns=["count", "non_finite"])
-    counted = [count + others for count, others in zip(*statistics.to_pydict().values(), strict=True)]
-    non_finite = table.facts["non_finite"]
+def _check(key: dg.AssetKey, table: Entry, tokens: int, experts_per_token: int | None) -> dg.AssetCheckResult:
+    counts = {name: table.facts[name] for name in ("non_finite", "counted", "routed", "busiest")}
+    sent = {} if experts_per_token is None else {"routed": tokens * experts_per_token}
     return dg.AssetCheckResult(
-        asset_key=table_key(layer),
+        asset_key=key,
         check_name=CHECK,
-        passed=non_finite == 0 and all(count == tokens for count in counted),
-        metadata={"non_finite": non_finite, "tokens": tokens, "fewest": min(counted), "most": max(counted)},
+        passed=counts["non_finite"] == 0
+        and all(count == right for name, right in {"counted": tokens, **sent}.items() for count in counts[name])
+        and counts["busiest"] <= tokens,
+        metadata={"tokens": tokens, "experts_per_token": experts_per_token or 0, **counts},
     )

@@ -16,11 +16,14 @@ from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.catalogue import read_modules
+from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
 from loradash_assets.compute.recording import RecordingPlan, record
 from loradash_assets.compute.tokens import TokenIndex
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from loradash_assets.compute.features import AdaptedModule
     from loradash_assets.compute.forward import AdaptedModel
 
@@ -43,27 +46,34 @@ class Recording:
     chunk_tokens: int
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that the numbers come from."""
-    return {name: version(name) for name in LIBRARIES}
+def load_base(directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    """Return the base model, loaded. Raises ModelError."""
+    return load_model(directory, dtype=dtype, device=choose_device(device), trust_remote_code=trust_remote_code)
 
 
-def record_activations(recording: Recording, target: Path, log: Callable[[str], None]) -> dict[str, Any]:
+def record_activations(
+    recording: Recording,
+    target: Path,
+    log: Callable[[str], None],
+    load: Callable[[Path, str, str, bool], PreTrainedModel] = load_base,
+) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
 
-    Chunks that are in `target` already are kept. Raises ModelError or AdapterError naming what cannot be used.
+    Chunks that are in `target` already are kept. `load` may return one base model again and again: its weights are
+    shared and never changed. Raises ModelError or AdapterError naming what cannot be used.
     """
     modules = read_modules(recording.catalogue)
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
     alone = has_length_dependent_positions(config)
     plan = _plan(recording, modules, alone=alone)
-    model = _load(recording, modules)
+    base = load(recording.model, recording.dtype, recording.device, recording.trust_remote_code)
+    model = _adapted(base, recording.adapter, modules)
     shared = not alone and model.is_prefix_determined(plan.token_ids)
     if not shared:
         log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
     started = time.monotonic()
     with tqdm(total=int(plan.offsets[-1]), unit="token", desc="recording", smoothing=0.1) as bar:
-        recorded = record(plan, lambda ids: model.activations(ids).cpu().numpy(), target, _progress(bar, log))
+        recorded = record(plan, model.record, target, _progress(bar, log))
     seconds = time.monotonic() - started
     return {
         "tokens": int(plan.offsets[-1]),
@@ -71,22 +81,19 @@ def record_activations(recording: Recording, target: Path, log: Callable[[str], 
         "features": sum(module.rank for module in modules),
         "chunks": len(plan.chunks),
         "prefix_determined": shared,
+        "experts_per_token": experts_per_token(config),
         "write_norms": model.write_norms(),
-        "libraries": library_versions(),
+        "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(model.device),
         "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "_tokens_per_second": recorded / seconds if recorded else 0.0,
     }
 
 
-def _load(recording: Recording, modules: list[AdaptedModule]) -> AdaptedModel:
+def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule]) -> AdaptedModel:
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
-    device = choose_device(recording.device)
-    base = load_model(
-        recording.model, dtype=recording.dtype, device=device, trust_remote_code=recording.trust_remote_code
-    )
-    return AdaptedModel(base, recording.adapter, modules)
+    return AdaptedModel(base, adapter, modules)
 
 
 def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:
@@ -95,17 +102,28 @@ def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) ->
     lengths = [len(ids) for ids in token_ids]
     batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
     chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
-    return RecordingPlan(token_ids, TokenIndex.of_prompts(prompts).offsets, chunks, _layer_slices(modules))
+    offsets = TokenIndex.of_prompts(prompts).offsets
+    return RecordingPlan(token_ids, offsets, chunks, _layer_slices(modules), _layer_experts(modules))
 
 
 def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:
     slices: dict[int, slice] = {}
     start = 0
     for module in modules:  # in the order of their layers
+        if module.expert != NO_EXPERT:
+            continue
         first = slices[module.layer].start if module.layer in slices else start
         start += module.rank
         slices[module.layer] = slice(first, start)
     return slices
+
+
+def _layer_experts(modules: list[AdaptedModule]) -> dict[int, list[str]]:
+    owners: dict[int, dict[str, None]] = {}
+    for module in modules:
+        if module.expert != NO_EXPERT:
+            owners.setdefault(module.layer, {})[experts_of(module.name)[0]] = None
+    return {layer: list(of_layer) for layer, of_layer in owners.items()}
 
 
 def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:

@@ -61,6 +61,7 @@ def read_modules(directory: Path) -> list[AdaptedModule]:
             variant=row["variant"],
             A=directions[f"{row['module']}.A"],
             B=directions[f"{row['module']}.B"],
+            expert=row["expert"],
         )
         for row in rows
         if row["component"] == 0

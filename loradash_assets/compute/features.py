@@ -7,7 +7,7 @@ says which modules it adapts, with which rank and scaling, and which tensors it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from loradash_assets.compute.adapter_files import layer_of, weights_file
+from loradash_assets.compute.adapter_files import layer_of, layers, weights_file
 from loradash_assets.compute.errors import AdapterError
+from loradash_assets.compute.experts import (
+    NO_EXPERT,
+    Part,
+    expert_names,
+    expert_parts,
+    parameter_name,
+    parameter_obstacle,
+    place,
+)
 from loradash_assets.schema import FEATURES
 
 if TYPE_CHECKING:
@@ -41,7 +50,7 @@ NO_PLAIN_INPUT = {
 
 @dataclass(frozen=True)
 class AdaptedModule:
-    """One adapted linear module: A is (rank, in_features), B is (out_features, rank)."""
+    """One adapted linear module, or one expert's: A is (rank, in_features), B is (out_features, rank)."""
 
     name: str
     layer: int
@@ -50,6 +59,7 @@ class AdaptedModule:
     variant: str
     A: np.ndarray  # float32 (rank, in_features)
     B: np.ndarray  # float32 (out_features, rank)
+    expert: int = NO_EXPERT
 
     @property
     def rank(self) -> int:
@@ -80,23 +90,29 @@ def read_catalogue(
     no plain A x, needs a base model that was changed when it was created, or has another rank than `rank`.
     """
     from peft import get_peft_model_state_dict
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     weights_file(directory, allow_pickle=allow_pickle)
-    config = _lora_config(directory)
+    config = evaluation_config(directory)
     base_model_name, config.base_model_name_or_path = config.base_model_name_or_path or "", None
     skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
-    names = [name for name, _ in skeleton.named_modules()]
+    names = [*(name for name, _ in skeleton.named_modules()), *expert_names(skeleton)]
     model = _adapted(skeleton, config)
-    tensors = _tensors(directory)
+    tensors = convert_peft_adapter_state_dict_for_transformers(model, config, _tensors(directory), ADAPTER_NAME)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     _check_tensors(expected, _saved_embeddings(model), tensors, directory)
     modules, unrecorded = _modules(model, names, tensors)
+    _check_layers(layers(list(tensors)), modules, unrecorded)
     if wrong := [module for module in modules if rank is not None and module.rank != rank]:
         raise AdapterError(f"adapter.rank: {wrong[0].name} has rank {wrong[0].rank}, not {rank}")
     return Catalogue(tuple(modules), unrecorded, base_model_name)
 
 
-def _lora_config(directory: Path) -> LoraConfig:
+def evaluation_config(directory: Path) -> LoraConfig:
+    """Read the adapter's configuration, without dropout: for parameters PEFT would refuse it even in evaluation.
+
+    Raises AdapterError if loradash cannot record such an adapter.
+    """
     from peft import LoraConfig, PeftConfig
 
     try:
@@ -108,17 +124,13 @@ def _lora_config(directory: Path) -> LoraConfig:
     for field, reason in NO_PLAIN_INPUT.items():
         if getattr(config, field, None):
             raise AdapterError(f"adapter.path: {directory} sets {field}: {reason}, so there is no plain A x to record")
-    if config.target_parameters:
-        raise AdapterError(
-            f"adapter.path: {directory} adapts fused parameters ({', '.join(config.target_parameters)}), which never "
-            "see plain inputs; loradash cannot record them yet"
-        )
     initialisation = str(config.init_lora_weights).lower()
     if initialisation.startswith(BASE_CHANGING_INITIALISATIONS):
         raise AdapterError(
             f"adapter.path: {directory} was initialised with '{initialisation}', which changes the base model; "
             "convert it to a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
         )
+    config.lora_dropout = 0.0
     return config
 
 
@@ -179,33 +191,68 @@ def _modules(
     from peft.tuners.lora import LoraLayer
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
-    unrecorded = {name: reason for name, module in adapted.items() if (reason := _obstacle(module))}
-    projections = projection_names([name for name in adapted if name not in unrecorded], names)
+    unrecorded = {_full_name(name, module): reason for name, module in adapted.items() if (reason := _obstacle(module))}
+    parts = [
+        (part, cast("Any", module))
+        for path, module in adapted.items()
+        if _full_name(path, module) not in unrecorded
+        for part in _parts(path, module, tensors)
+    ]
+    projections = projection_names([part.name for part, _ in parts], names)
     modules = [
         AdaptedModule(
-            name=name,
-            layer=layer_of(name),
-            projection=projection,
-            scaling=float(cast("Any", adapted[name]).scaling[ADAPTER_NAME]),
-            variant="dora" if cast("Any", adapted[name]).use_dora.get(ADAPTER_NAME) else "lora",
-            A=tensors[f"{PREFIX}{name}.lora_A.weight"].float().numpy(),
-            B=tensors[f"{PREFIX}{name}.lora_B.weight"].float().numpy(),
+            name=part.name,
+            layer=layer_of(part.name),
+            projection=projections[part.name],
+            scaling=float(module.scaling[ADAPTER_NAME]),
+            variant="dora" if module.use_dora.get(ADAPTER_NAME) else "lora",
+            A=part.A,
+            B=part.B,
+            expert=part.expert,
         )
-        for name, projection in projections.items()
+        for part, module in parts
     ]
-    return sorted(modules, key=lambda module: module.layer), unrecorded
+    return sorted(modules, key=lambda module: (module.layer, *place(module.name, module.expert))), unrecorded
+
+
+def _check_layers(adapted: Sequence[int], modules: Sequence[AdaptedModule], unrecorded: Mapping[str, str]) -> None:
+    recorded = {module.layer for module in modules}
+    if bare := [name for name in unrecorded if layer_of(name) in set(adapted) - recorded]:
+        raise AdapterError(
+            f"adapter.path: nothing of layer {layer_of(bare[0])} can be recorded: {bare[0]}: {unrecorded[bare[0]]}"
+        )
+
+
+def _full_name(path: str, module: Any) -> str:
+    from peft.tuners.lora.layer import ParamWrapper
+
+    return parameter_name(path, module.parameter_name) if isinstance(module, ParamWrapper) else path
+
+
+def _parts(path: str, module: Any, tensors: Mapping[str, Tensor]) -> Iterator[Part]:
+    from peft.tuners.lora.layer import ParamWrapper
+
+    A, B = (tensors[f"{PREFIX}{path}.lora_{side}.weight"].float() for side in "AB")
+    if isinstance(module, ParamWrapper) and module.get_param().ndim == 3:
+        yield from expert_parts(path, module, A, B)
+    else:
+        yield Part(_full_name(path, module), NO_EXPERT, A.numpy(), B.numpy())
 
 
 def _obstacle(module: object) -> str:
     from peft.tuners.lora import Linear
+    from peft.tuners.lora.layer import ParamWrapper
 
+    if isinstance(module, ParamWrapper):
+        return parameter_obstacle(module)
     if not isinstance(module, Linear):
         return f"{type(module).__name__} layers have no plain A x; loradash records linear modules"
     return ""
 
 
 def projection_names(adapted: Sequence[str], modules: Sequence[str]) -> dict[str, str]:
-    """Return each adapted module's name within its layer: the shortest dotted suffix that is unique there.
+    """Return each adapted module's name within its layer: the shortest dotted suffix that is unique there and does
+    not begin with a number.
 
     `modules` are all of the base model's, so that a name does not depend on what else the adapter adapts.
     """
@@ -218,7 +265,7 @@ def projection_names(adapted: Sequence[str], modules: Sequence[str]) -> dict[str
 
 def _suffixes(module: str) -> list[str]:
     parts = module.split(".")
-    return [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+    return [".".join(parts[start:]) for start in reversed(range(len(parts))) if not parts[start].isdecimal()]
 
 
 def _feature(module: AdaptedModule, component: int) -> dict[str, Any]:
@@ -227,6 +274,7 @@ def _feature(module: AdaptedModule, component: int) -> dict[str, Any]:
         "projection": module.projection,
         "component": component,
         "module": module.name,
+        "expert": module.expert,
         "rank": module.rank,
         "in_features": module.A.shape[1],
         "out_features": module.B.shape[0],

@@ -6,6 +6,7 @@ the layer's input is x itself. The product accumulates in float32 whatever the m
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,11 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from loradash_assets.compute.errors import AdapterError
-from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
+from loradash_assets.compute.experts import NO_EXPERT, experts_of
+from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule, evaluation_config
 from loradash_assets.compute.model import max_positions
+from loradash_assets.compute.routed import Recorded
+from loradash_assets.compute.routing import RoutedExperts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,12 +34,16 @@ PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels
 class AdaptedModel:
     """A base model with its adapter, ready to record.
 
-    `modules` fixes the order of the features. Raises AdapterError if the adapter cannot be put on the model.
+    `modules` fixes the order of the features. `base` is left as it is and shares its weights, so that it serves for
+    the next adapter. Raises AdapterError if the adapter cannot be put on the model.
     """
 
     def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
         try:
-            self._peft = PeftModel.from_pretrained(base, str(adapter), adapter_name=ADAPTER_NAME).eval()
+            shared, config = _with_shared_weights(base), evaluation_config(adapter)
+            self._peft = PeftModel.from_pretrained(
+                shared, str(adapter), adapter_name=ADAPTER_NAME, config=config
+            ).eval()
         except (ValueError, RuntimeError, KeyError) as error:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
         self.device = base.device
@@ -45,11 +53,19 @@ class AdaptedModel:
         self._body = self._without_head(modules)
         self._shape = (0, 0)  # (batch, seq) of the running forward pass
         self._recorded: dict[str, torch.Tensor] = {}
-        self._names = [module.name for module in modules]
+        dense = [module for module in modules if module.expert == NO_EXPERT]
+        self._names = [module.name for module in dense]
         found = dict(self._peft.get_base_model().named_modules())
-        self._layers = {module.name: found[module.name] for module in modules}
-        for module in modules:
+        self._layers = {module.name: found[module.name] for module in dense}
+        for module in dense:
             self._watch(module)
+        routed: dict[str, list[AdaptedModule]] = {}
+        for module in modules:
+            if module.expert != NO_EXPERT:
+                routed.setdefault(experts_of(module.name)[0], []).append(module)
+        self._experts = {
+            owner: RoutedExperts(owner, found[owner], of_owner, self.device) for owner, of_owner in routed.items()
+        }
 
     def _without_head(self, modules: Sequence[AdaptedModule]) -> torch.nn.Module:
         base: Any = self._peft.get_base_model()
@@ -73,17 +89,28 @@ class AdaptedModel:
         self._layers[module.name].register_forward_pre_hook(record)
 
     @torch.inference_mode()
-    def activations(self, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
-        """Return A x of every feature on every token, (features, tokens) float32, examples one after another.
+    def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
+        """Return A x of every feature on every token that it sees, examples one after another.
 
         The examples run as one right-padded batch; padding is not in the result.
         """
         _, mask = self._run(token_ids)
+        routed = {owner: experts.recorded(mask) for owner, experts in self._experts.items()}
+        return Recorded(self._dense(mask).cpu().numpy(), routed)
+
+    @torch.inference_mode()
+    def activations(self, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return A x of the features that see every token, (features, tokens) float32, otherwise as `record`."""
+        _, mask = self._run(token_ids)
+        return self._dense(mask)
+
+    def _dense(self, mask: torch.Tensor) -> torch.Tensor:
         if missing := [name for name in self._names if name not in self._recorded]:
             raise AdapterError(
                 f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
             )
-        values = torch.cat([self._recorded[name] for name in self._names], dim=-1)  # (batch, seq, features)
+        nothing = torch.empty(*mask.shape, 0, device=self.device)
+        values = torch.cat([nothing, *(self._recorded[name] for name in self._names)], dim=-1)  # (batch, seq, features)
         return values[mask].T.contiguous()
 
     def _run(self, token_ids: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,6 +122,8 @@ class AdaptedModel:
         ids, mask = ids.to(self.device), mask.to(self.device)
         self._shape = (ids.shape[0], ids.shape[1])
         self._recorded.clear()
+        for experts in self._experts.values():
+            experts.start(ids.numel())
         output = self._body(input_ids=ids, attention_mask=mask.long(), use_cache=False, return_dict=True)
         return output[0], mask  # last hidden states, or logits where the head is adapted
 
@@ -122,6 +151,11 @@ class AdaptedModel:
             if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
                 norms[name] = _dora_write_norms(layer)
         return norms
+
+
+def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the model's modules on the very same tensors: PEFT puts its layers into the copy alone."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def _finite(states: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,25 @@ from annotation_server.keys import FeatureKey, InvalidKey, parse_key
 from loradash_assets.compute.errors import InputError
 from loradash_assets.schema import INTERPRETATIONS, OUTSIDE_LAYERS
 
+Ranks = Mapping[tuple[str | None, int, str], int]  # by adapter, layer and projection
 
-def interpretations_table(file: Path, features: pa.Table) -> pa.Table:
+
+def interpretations_table(file: Path, features: Mapping[str | None, pa.Table]) -> pa.Table:
     """Return the INTERPRETATIONS table in the file's order; a missing file gives no rows.
 
-    Notes whose keys have another shape, or name no feature of FEATURES, stay in it as unknown. Raises InputError
-    naming file and place if the file cannot be read.
+    features: the FEATURES table of each adapter by its name, None for the first. Notes whose keys have another shape,
+    or name no feature of theirs, stay in it as unknown. Raises InputError naming file and place if the file cannot be
+    read.
     """
     try:
         document = read_interpretations(file)
     except (DocumentError, OSError) as error:
         raise InputError(f"annotations.interpretations_file: {error}") from error
-    ranks = {(row["layer"], row["projection"]): row["rank"] for row in features.to_pylist()}
+    ranks = {
+        (adapter, row["layer"], row["projection"]): row["rank"]
+        for adapter, table in features.items()
+        for row in table.select(["layer", "projection", "rank"]).to_pylist()
+    }
     rows = [
         {
             "key": key,
@@ -38,7 +46,7 @@ def interpretations_table(file: Path, features: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=INTERPRETATIONS)
 
 
-def _parts(text: str, ranks: dict[tuple[int, str], int]) -> dict[str, Any]:
+def _parts(text: str, ranks: Ranks) -> dict[str, Any]:
     try:
         key = parse_key(text)
     except InvalidKey:
@@ -46,18 +54,19 @@ def _parts(text: str, ranks: dict[tuple[int, str], int]) -> dict[str, Any]:
     layer = OUTSIDE_LAYERS if key.layer is None else key.layer
     basis, component = key.component or (None, None)
     return {
+        "adapter": key.adapter,
         "layer": layer,
         "projection": key.projection,
         "component": component,
         "basis": None if basis is None else {"c": "raw", "s": "svd"}[basis],
         "polarity": key.polarity,
-        "known": _is_known(key, ranks.get((layer, key.projection), 0)),
+        "known": _is_known(key, ranks.get((key.adapter, layer, key.projection), 0)),
     }
 
 
 def _is_known(key: FeatureKey, rank: int) -> bool:
     """Whether the key is the one spelling of a feature: at rank 1 no component, above it always one."""
-    if key.adapter is not None or rank == 0:
+    if rank == 0:
         return False
     if rank == 1:
         return key == replace(key, component=None)

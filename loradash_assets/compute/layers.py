@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 
 from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
-from loradash_assets.compute.passes import Block
+from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.compute.tables import TableOptions, layer_tables
 
@@ -28,9 +30,9 @@ def write_layer_tables(
     target: Path,
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write the layer's three tables to `target`; return how many features it has, how many of them the svd
-    basis dropped, and how many activations were not finite.
+    basis dropped, how many activations were not finite, and how many tokens counted.
 
     `write_norms` are the norms that only the loaded model could tell (DoRA), by module.
     """
@@ -40,7 +42,7 @@ def write_layer_tables(
         for module in (read_modules(catalogue) if options.basis == "svd" else [])
         if module.layer == layer
     }
-    activations = LayerActivations(recording, layer, [Block(slice(0, features.num_rows))])
+    activations = LayerActivations(recording, layer, blocks(features))
     tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
@@ -51,7 +53,28 @@ def write_layer_tables(
         "features": features.num_rows,
         "dropped": raw.num_rows - shown.num_rows,
         "non_finite": sum(raw.column("non_finite").to_pylist()),
+        **_counts(features, tables.statistics),
     }
+
+
+def _counts(features: pa.Table, statistics: pa.Table) -> dict[str, Any]:
+    """How many tokens counted: each distinct count of features that see every token, each distinct sum over the
+    experts of a parameter, and the most of one expert.
+    """
+    rows = zip(*(features.column(name).to_pylist() for name in ("projection", "expert", "module")), strict=True)
+    parameters = {projection: experts_of(module) for projection, expert, module in rows if expert != NO_EXPERT}
+    counted: set[int] = set()
+    routed = Counter[tuple[str, str, int]]()
+    busiest = 0
+    for row in statistics.select(["projection", "basis", "component", "count", "non_finite"]).to_pylist():
+        count = row["count"] + row["non_finite"]
+        if row["projection"] not in parameters:
+            counted.add(count)
+            continue
+        busiest = max(busiest, count)
+        if row["basis"] == "raw":
+            routed[*parameters[row["projection"]], row["component"]] += count
+    return {"counted": sorted(counted), "routed": sorted(set(routed.values())), "busiest": busiest}
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:

@@ -22,7 +22,7 @@ from loradash_assets.site.original import (
     OriginalFeature,
     OriginalHistogram,
 )
-from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Page, Projection, Statistics
+from loradash_assets.site.page import Adapter, Cosine, Example, Feature, Histogram, Layer, Page, Projection, Statistics
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def page_from_export(data: bytes, file: str, title: str = "LoRA activations") ->
         _require(not twice, "$.layers", f"layer {twice[:1]} stands there twice")
     except ExportError as error:
         raise ExportError(f"{file}: {error}") from None
-    return Page(title, metadata_labels(metadata), layers)
+    return Page(title, (Adapter(None, metadata.lora_path, metadata_labels(metadata), layers),))
 
 
 def metadata_labels(metadata: ExportMetadata) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site.keys import feature_keys
-from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Page, Projection, Statistics
+from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Statistics
 
 Lists = dict[tuple[str, int, Polarity], list[Example]]
 
@@ -32,23 +32,17 @@ class LayerTables:
     features: pa.Table | None = None
 
 
-def page_from_tables(
-    title: str, metadata: Mapping[str, str], warnings: Iterable[str], layers: Iterable[LayerTables]
-) -> Page:
-    """Return the page; layers, projections and components keep the tables' order.
+def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
+    """Return one layer of an adapter, by its name; its features are those of the statistics, which list each once.
 
-    Raises ValueError, naming the feature, for a statistic that is not finite.
+    Projections and components keep the tables' order. Raises ValueError, naming the feature, for a statistic that is
+    not finite.
     """
-    return Page(title, dict(metadata), tuple(map(layer_from_tables, layers)), tuple(warnings))
-
-
-def layer_from_tables(tables: LayerTables) -> Layer:
-    """Return one layer; its features are those of the statistics, which list each feature once."""
     lists, ranks = _top_tokens(tables.top_tokens), _ranks(tables)
     projections: dict[str, list[Feature]] = {}
     for row in tables.statistics.to_pylist():
         name = row["projection"]
-        feature = _feature(row, ranks[name], lists)
+        feature = _feature(row, ranks[name], lists, adapter)
         projections.setdefault(name, []).append(feature)
     return Layer(
         tables.layer,
@@ -65,11 +59,11 @@ def _ranks(tables: LayerTables) -> dict[str, int]:
     return {projection: rank for layer, projection, rank in zip(*columns, strict=True) if layer == tables.layer}
 
 
-def _feature(row: Mapping[str, Any], rank: int, lists: Lists) -> Feature:
+def _feature(row: Mapping[str, Any], rank: int, lists: Lists, adapter: str | None) -> Feature:
     layer, name, component = row["layer"], row["projection"], row["component"]
     positive, negative = (tuple(lists.get((name, component, polarity), ())) for polarity in POLARITIES)
     shown = component if rank > 1 else None
-    keys = feature_keys(layer, name, shown, row["basis"])
+    keys = feature_keys(layer, name, shown, row["basis"], adapter)
     return Feature(layer, name, shown, keys, _statistics(row), positive, negative)
 
 

@@ -19,47 +19,9 @@ Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class SiteInputs:
-    """The stages' directories; `layers` maps each adapted layer to its tables' directory."""
-
-    layers: Mapping[int, Path]
-    features: Path
-    geometry: Path
-    prompts: Path
-    interpretations: Path
-
-    def plain(self) -> Iterator[LayerTables]:
-        """Yield each layer's plain list in the raw basis."""
-        return (self._tables(layer, "plain.parquet", "raw") for layer in sorted(self.layers))
-
-    def shown(self, basis: Basis) -> Iterator[LayerTables]:
-        """Yield what the dashboard shows of each layer, in `basis`."""
-        return (self._tables(layer, "shown.parquet", basis) for layer in sorted(self.layers))
-
-    def feature_table(self) -> pa.Table:
-        """Return the FEATURES table."""
-        return pq.read_table(self.features / "features.parquet")
-
-    def notes(self) -> pa.Table:
-        """Return the INTERPRETATIONS table."""
-        return pq.read_table(self.interpretations / "interpretations.parquet")
-
-    def _tables(self, layer: int, name: str, basis: Basis) -> LayerTables:
-        directory = self.layers[layer]
-        return LayerTables(
-            layer,
-            pq.read_table(directory / name),
-            pq.read_table(directory / "statistics.parquet", filters=pc.field("basis") == basis),
-            pq.read_table(self.geometry / "cosines.parquet", filters=pc.field("layer") == layer),
-            self.feature_table(),
-        )
-
-
-@dataclass(frozen=True)
 class Run:
     """What a run was made from, for the page's header and the export's metadata."""
 
-    title: str
     base_model: str
     adapter: str
     dataset: str
@@ -135,3 +97,54 @@ class Run:
                 "equal contexts are listed separately: this model's activations depend on more than the tokens before"
             )
         return lines
+
+
+@dataclass(frozen=True)
+class AdapterInputs:
+    """One adapter's results: its name (None for the first), how people see it called, its stages' directories.
+
+    `layers` maps each adapted layer to its tables' directory.
+    """
+
+    name: str | None
+    label: str
+    run: Run
+    layers: Mapping[int, Path]
+    features: Path
+    geometry: Path
+
+    def plain(self) -> Iterator[LayerTables]:
+        """Yield each layer's plain list in the raw basis."""
+        return (self._tables(layer, "plain.parquet", "raw") for layer in sorted(self.layers))
+
+    def shown(self) -> Iterator[LayerTables]:
+        """Yield what the dashboard shows of each layer, in the run's basis."""
+        return (self._tables(layer, "shown.parquet", self.run.basis) for layer in sorted(self.layers))
+
+    def feature_table(self) -> pa.Table:
+        """Return the FEATURES table."""
+        return pq.read_table(self.features / "features.parquet")
+
+    def _tables(self, layer: int, name: str, basis: Basis) -> LayerTables:
+        directory = self.layers[layer]
+        return LayerTables(
+            layer,
+            pq.read_table(directory / name),
+            pq.read_table(directory / "statistics.parquet", filters=pc.field("basis") == basis),
+            pq.read_table(self.geometry / "cosines.parquet", filters=pc.field("layer") == layer),
+            self.feature_table(),
+        )
+
+
+@dataclass(frozen=True)
+class SiteInputs:
+    """Everything that people open is made from: the adapters' results, the prompts' and the notes' directories."""
+
+    title: str
+    adapters: Sequence[AdapterInputs]
+    prompts: Path
+    interpretations: Path
+
+    def notes(self) -> pa.Table:
+        """Return the INTERPRETATIONS table."""
+        return pq.read_table(self.interpretations / "interpretations.parquet")

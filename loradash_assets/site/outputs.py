@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.export import activations_data
-from loradash_assets.site.from_tables import page_from_tables
-from loradash_assets.site.inputs import Run, SiteInputs
-from loradash_assets.site.page import Note, Page
+from loradash_assets.site.from_tables import layer_from_tables
+from loradash_assets.site.inputs import AdapterInputs, SiteInputs
+from loradash_assets.site.page import Adapter, Note, Page
 from loradash_assets.site.report import report_csv, report_html
 from loradash_assets.store import file_digest, write_atomically
 
@@ -20,11 +20,13 @@ DATA_FILE = "activations_data.json"
 DASHBOARD_FILE = "lora_activations_dashboard.html"
 REPORT_FILES = ("interpretation_report.html", "interpretation_report.csv")
 TABLES_DIRECTORY = "tables"
+ADAPTER_COLUMN = pa.field("adapter", pa.string(), nullable=False, metadata={"description": "how the adapter is called"})
 
 
-def write_data(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
-    """Write the original's data file and its companions: each example's text and tokens, by row number."""
-    content = activations_data(run.export_metadata(sorted(site.layers)), site.plain())
+def write_data(site: SiteInputs, target: Path) -> dict[str, int]:
+    """Write the original's data file, of one adapter, and its companions: each example's text and tokens, by row."""
+    (adapter,) = site.adapters
+    content = activations_data(adapter.run.export_metadata(sorted(adapter.layers)), adapter.plain())
     write_atomically(target / DATA_FILE, content)
     prompts = pq.read_table(site.prompts / "prompts.parquet", columns=["example", "text", "tokens"])
     rows = [str(row) for row in prompts["example"].to_pylist()]
@@ -34,43 +36,58 @@ def write_data(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
     return {"bytes": len(content)}
 
 
-def write_tables(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
-    """Write one Parquet file per kind of table, all layers in each; return their row counts."""
-    del run
-    directories = [site.layers[layer] for layer in sorted(site.layers)]
-    parts = {
-        "top_tokens": [pq.read_table(directory / "shown.parquet") for directory in directories],
-        "statistics": [pq.read_table(directory / "statistics.parquet") for directory in directories],
-        "features": [site.feature_table()],
-        "cosines": [pq.read_table(site.geometry / "cosines.parquet")],
-        "prompts": [pq.read_table(site.prompts / "prompts.parquet")],
-        "skipped_rows": [pq.read_table(site.prompts / "skipped.parquet")],
-    }
-    tables = {name: pa.concat_tables(tables) for name, tables in parts.items()}
+def write_tables(site: SiteInputs, target: Path) -> dict[str, int]:
+    """Write one Parquet file per kind of table, all adapters and layers in each; return their row counts."""
+    of_adapters = [_adapter_tables(adapter) for adapter in site.adapters]
+    tables = {name: pa.concat_tables([tables[name] for tables in of_adapters]) for name in of_adapters[0]}
+    for name, file in (("prompts", "prompts.parquet"), ("skipped_rows", "skipped.parquet")):
+        tables[name] = pq.read_table(site.prompts / file)
     (target / TABLES_DIRECTORY).mkdir()
     for name, table in tables.items():
         pq.write_table(table, target / TABLES_DIRECTORY / f"{name}.parquet")
     return {name: table.num_rows for name, table in tables.items()}
 
 
-def write_dashboard(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
+    """The tables of one adapter, its label before all columns."""
+    directories = [adapter.layers[layer] for layer in sorted(adapter.layers)]
+    tables = {
+        "top_tokens": pa.concat_tables([pq.read_table(directory / "shown.parquet") for directory in directories]),
+        "statistics": pa.concat_tables([pq.read_table(directory / "statistics.parquet") for directory in directories]),
+        "features": adapter.feature_table(),
+        "cosines": pq.read_table(adapter.geometry / "cosines.parquet"),
+    }
+    return {
+        name: table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
+        for name, table in tables.items()
+    }
+
+
+def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write the dashboard: one HTML file that needs nothing else, with the notes that are known now."""
     notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
-    html = render_dashboard(_page(site, run), notes).encode()
+    html = render_dashboard(_page(site), notes).encode()
     write_atomically(target / DASHBOARD_FILE, html)
     return {"bytes": len(html)}
 
 
-def write_report(site: SiteInputs, run: Run, target: Path) -> dict[str, int]:
+def write_report(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write every note beside its feature's best tokens, and how much has been annotated, as HTML and CSV."""
-    page, notes = _page(site, run), site.notes()
+    page, notes = _page(site), site.notes()
     for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
         write_atomically(target / name, text.encode())
     return {"notes": notes.num_rows}
 
 
-def _page(site: SiteInputs, run: Run) -> Page:
-    return page_from_tables(run.title, run.labels(sorted(site.layers)), run.warnings(), site.shown(run.basis))
+def _page(site: SiteInputs) -> Page:
+    return Page(site.title, tuple(map(_adapter, site.adapters)))
+
+
+def _adapter(adapter: AdapterInputs) -> Adapter:
+    run = adapter.run
+    metadata = run.labels(sorted(adapter.layers))
+    layers = (layer_from_tables(tables, adapter.name) for tables in adapter.shown())
+    return Adapter(adapter.name, adapter.label, metadata, tuple(layers), tuple(run.warnings()))
 
 
 def publish(source: Path, target: Path) -> None:

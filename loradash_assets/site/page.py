@@ -96,10 +96,11 @@ class Note(msgspec.Struct, frozen=True, rename="camel"):
     last_modified: str | None = None
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Everything that one dashboard shows, apart from people's notes."""
+class Adapter(msgspec.Struct, frozen=True):
+    """What the dashboard shows of one adapter."""
 
-    title: str
+    name: str | None  # as in the keys of its notes; None for the first one
+    label: str
     metadata: Mapping[str, str]  # label -> text, in the order shown
     layers: tuple[Layer, ...]
     warnings: tuple[str, ...] = ()
@@ -109,3 +110,16 @@ class Page(msgspec.Struct, frozen=True):
         for layer in self.layers:
             for projection in layer.projections:
                 yield from projection.features
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Everything that one dashboard shows, apart from people's notes."""
+
+    title: str
+    adapters: tuple[Adapter, ...]
+
+    def features(self) -> Iterator[tuple[Adapter, Feature]]:
+        """Yield every feature with its adapter, by adapter, layer, projection and component."""
+        for adapter in self.adapters:
+            for feature in adapter.features():
+                yield adapter, feature

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Example, Feature, Histogram, Layer, Note, Page, Statistics
+from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Statistics
 
 GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
 LEVEL = 9
@@ -45,15 +45,23 @@ def pack(value: Any) -> str:
 def contents(page: Page, notes: Mapping[str, Note]) -> dict[str, Any]:
     """Return what `payload` packs."""
     strings = _Strings()
-    layers = [_layer(layer, strings) for layer in page.layers]
-    keys = [key for feature in page.features() for key in feature.keys.values() if key in notes]
+    adapters = [_adapter(adapter, strings) for adapter in page.adapters]
+    keys = [key for _, feature in page.features() for key in feature.keys.values() if key in notes]
     return {
         "title": page.title,
-        "metadata": list(page.metadata.items()),
-        "warnings": page.warnings,
-        "layers": layers,
+        "adapters": adapters,
         "notes": [[key, notes[key]] for key in keys],
         "strings": list(strings.numbers),
+    }
+
+
+def _adapter(adapter: Adapter, strings: _Strings) -> dict[str, Any]:
+    return {
+        "name": adapter.name,
+        "label": adapter.label,
+        "metadata": list(adapter.metadata.items()),
+        "warnings": adapter.warnings,
+        "layers": [_layer(layer, strings) for layer in adapter.layers],
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,55 +16,71 @@ import pyarrow as pa
 
 from loradash_assets.schema import OUTSIDE_LAYERS, POLARITIES, Polarity
 from loradash_assets.site.environment import csp_hash, environment, source
-from loradash_assets.site.page import Example, Feature, Note, Page
+from loradash_assets.site.page import Adapter, Example, Feature, Note, Page
 
 STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
 EXAMPLES_SHOWN = 3
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 CSV_COLUMNS = (
-    *("key", "known", "layer", "projection", "component", "polarity", "starred", "text", "last_modified"),
+    *("key", "known", "adapter", "layer", "projection", "component", "polarity", "starred", "text", "last_modified"),
     *("best_activation", "best_token", "best_context"),
 )
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What a note is about."""
+
+    adapter: Adapter
+    feature: Feature
+    polarity: Polarity
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One note; `feature` is None if the page has no such feature, `polarity` None if the key names none."""
+    """One note; `subject` is None if the page has no such feature."""
 
     key: str
     known: bool
     note: Note
-    feature: Feature | None
-    polarity: Polarity | None
+    subject: Subject | None
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """The best examples that the report shows."""
-        if self.feature is None or self.polarity is None:
+        if self.subject is None:
             return ()
-        return self.feature.examples(self.polarity)[:EXAMPLES_SHOWN]
+        return self.subject.feature.examples(self.subject.polarity)[:EXAMPLES_SHOWN]
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of a layer's or a projection's panels (two per feature) have a text."""
+    """How many panels (two per feature) have a text."""
 
     done: int
     total: int
 
 
+@dataclass(frozen=True)
+class AdapterCoverage:
+    """One adapter's coverage, in all and by layer and projection; `names` are its projections."""
+
+    label: str
+    names: Sequence[str]
+    total: Coverage
+    layers: Mapping[int, Mapping[str, Coverage]]
+
+
 def report_html(page: Page, interpretations: pa.Table) -> str:
     """Return the report as one HTML file without script, from notes with the schema INTERPRETATIONS."""
     entries, style = _entries(page, interpretations), source(STYLES)
-    names = list(dict.fromkeys(projection.name for layer in page.layers for projection in layer.projections))
+    annotated = {entry.key for entry in entries if entry.note.text.strip()}
     template = environment().get_template("report.html")
     return template.render(
         title=page.title,
         policy=f"default-src 'none'; style-src {csp_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'",
         style=style,
-        names=names,
-        coverage=_coverage(page, entries),
-        total=_count(page.features(), _annotated(entries)),
+        adapters=[_coverage(adapter, annotated) for adapter in page.adapters],
         starred=[entry for entry in entries if entry.known and entry.note.starred],
         others=[entry for entry in entries if entry.known and not entry.note.starred],
         unknown=[entry for entry in entries if not entry.known],
@@ -96,12 +112,13 @@ def _harmless(cell: object) -> object:
 
 def _entries(page: Page, interpretations: pa.Table) -> list[Entry]:
     """Return the notes in the table's order, each with its feature."""
-    features: dict[str, tuple[Feature, Polarity]] = {
-        feature.keys[polarity]: (feature, polarity) for feature in page.features() for polarity in POLARITIES
+    subjects = {
+        feature.keys[polarity]: Subject(adapter, feature, polarity)
+        for adapter, feature in page.features()
+        for polarity in POLARITIES
     }
     return [
-        Entry(row["key"], row["known"], _note(row), *features.get(row["key"], (None, None)))
-        for row in interpretations.to_pylist()
+        Entry(row["key"], row["known"], _note(row), subjects.get(row["key"])) for row in interpretations.to_pylist()
     ]
 
 
@@ -109,17 +126,16 @@ def _note(row: Mapping[str, Any]) -> Note:
     return Note(row["text"], row["starred"], row["last_modified"])
 
 
-def _annotated(entries: Iterable[Entry]) -> set[str]:
-    return {entry.key for entry in entries if entry.note.text.strip()}
-
-
-def _coverage(page: Page, entries: Iterable[Entry]) -> dict[int, dict[str, Coverage]]:
-    """Return the coverage per layer and projection."""
-    annotated = _annotated(entries)
-    return {
-        layer.index: {projection.name: _count(projection.features, annotated) for projection in layer.projections}
-        for layer in page.layers
-    }
+def _coverage(adapter: Adapter, annotated: set[str]) -> AdapterCoverage:
+    return AdapterCoverage(
+        adapter.label,
+        list(dict.fromkeys(projection.name for layer in adapter.layers for projection in layer.projections)),
+        _count(adapter.features(), annotated),
+        {
+            layer.index: {projection.name: _count(projection.features, annotated) for projection in layer.projections}
+            for layer in adapter.layers
+        },
+    )
 
 
 def _count(features: Iterable[Feature], annotated: set[str]) -> Coverage:

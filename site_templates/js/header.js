@@ -1,4 +1,4 @@
-// What stands above the panels: layers, the run's metadata, warnings, the legend, the choice of columns, the theme.
+// What stands above the panels: adapters, layers, the run's metadata, warnings, the legend, the choice of columns, the theme.
 
 const ORIGINAL_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"];
 
@@ -6,12 +6,24 @@ function layerName(index) {
   return index < 0 ? "Outside the layers" : `Layer ${index}`;
 }
 
-function fillMetadata(data) {
-  byId("title").replaceChildren(...visible(data.title));
-  document.title = data.title;
-  byId("metadata").append(...data.metadata.map(([label, text]) =>
+function fillTitle(title) {
+  byId("title").replaceChildren(...visible(title));
+  document.title = title;
+}
+
+/** Offer the adapters, where there are several. */
+function fillAdapters(adapters, choose) {
+  const select = byId("adapter");
+  select.append(...adapters.map(({ label }, place) => element("option", { value: String(place) }, ...visible(label))));
+  select.addEventListener("change", () => choose(adapters[Number(select.value)]));
+  byId("adapters").hidden = adapters.length < 2;
+}
+
+/** Say what an adapter's results were made from, and what to know before trusting them. */
+function fillAdapter({ metadata, warnings }) {
+  byId("metadata").replaceChildren(...metadata.map(([label, text]) =>
     element("div", {}, element("dt", {}, ...visible(label)), element("dd", {}, ...visible(text)))));
-  byId("warnings").append(...data.warnings.map((text) => element("p", { class: "caution" }, ...visible(text))));
+  byId("warnings").replaceChildren(...warnings.map((text) => element("p", { class: "caution" }, ...visible(text))));
 }
 
 function fillLegend() {
@@ -28,8 +40,8 @@ function fillLegend() {
 }
 
 /** Return every projection's name, in the order of the layers, gate, up and down among themselves as in the original. */
-function projectionNames(data) {
-  const names = [...new Set(data.layers.flatMap((layer) => layer.projections.map(({ name }) => data.strings[name])))];
+function projectionNames(data, adapter) {
+  const names = [...new Set(adapter.layers.flatMap((layer) => layer.projections.map(({ name }) => data.strings[name])))];
   const known = ORIGINAL_PROJECTIONS.filter((name) => names.includes(name));
   return names.map((name) => (known.includes(name) ? ORIGINAL_PROJECTIONS.filter((each) => known.includes(each))[known.filter((each) => names.indexOf(each) < names.indexOf(name)).length] : name));
 }
@@ -44,7 +56,7 @@ function fillColumns(names, chosen, changed) {
     } });
     return element("label", {}, input, element("span", {}, ...visible(name)));
   };
-  byId("columns").append(...names.map(box));
+  byId("columns").replaceChildren(element("legend", {}, "Projections"), ...names.map(box));
 }
 
 /** Return the names to show at first: what was chosen last, else the MLP's three, else the first three. */

@@ -2,13 +2,27 @@
 
 class Dashboard {
   constructor(data, notebook) {
-    Object.assign(this, { data, notebook, place: 0, components: new Map() });
-    this.names = projectionNames(data);
+    Object.assign(this, { data, notebook, adapter: null, place: 0, components: new Map() });
+  }
+
+  /** Show another adapter: its header, its layers, its projections. */
+  use(adapter) {
+    if (adapter === this.adapter) return;
+    this.adapter = adapter;
+    this.names = projectionNames(this.data, adapter);
     this.chosen = chosenColumns(this.names);
+    fillAdapter(adapter);
+    fillColumns(this.names, this.chosen, () => this.draw());
+    byId("layer").replaceChildren(
+      ...adapter.layers.map(({ index }, place) => element("option", { value: String(place) }, layerName(index))));
   }
 
   draw() {
-    const layer = readLayer(this.data, this.data.layers[this.place]);
+    if (this.adapter.layers.length === 0) {
+      byId("view").replaceChildren(element("p", { class: "quiet" }, "There are no layers in this data."));
+      return;
+    }
+    const layer = readLayer(this.data, this.adapter.layers[this.place]);
     const byName = new Map(layer.projections.map((projection) => [projection.name, projection]));
     const shown = this.names.filter((name) => this.chosen.has(name) && byName.has(name));
     this.notebook.unwatchAll();
@@ -20,32 +34,39 @@ class Dashboard {
     byId("cosines").replaceChildren(...cosineTable(layer.cosines));
     byId("layer").value = String(this.place);
     byId("previous").disabled = this.place === 0;
-    byId("next").disabled = this.place === this.data.layers.length - 1;
+    byId("next").disabled = this.place === this.adapter.layers.length - 1;
   }
 
   /** Go to the layer at `place` in the list, and say so in the address. */
   go(place) {
-    if (place < 0 || place >= this.data.layers.length || place === this.place) return;
-    location.hash = `layer=${this.data.layers[place].index}`;
+    if (place < 0 || place >= this.adapter.layers.length || place === this.place) return;
+    this.visit(this.adapter, this.adapter.layers[place].index);
   }
 
-  /** Show the layer that the address names, the first one if it names none. */
+  visit(adapter, layer) {
+    const place = new URLSearchParams({ ...(adapter.name === null ? {} : { adapter: adapter.name }), layer });
+    location.hash = String(place);
+  }
+
+  /** Show the adapter and the layer that the address names, the first ones if it names none. */
   follow() {
-    const wanted = Number(new URLSearchParams(location.hash.slice(1)).get("layer") ?? NaN);
-    const place = this.data.layers.findIndex(({ index }) => index === wanted);
-    this.place = Math.max(place, 0);
+    const address = new URLSearchParams(location.hash.slice(1));
+    const { adapters } = this.data;
+    this.use(adapters.find(({ name }) => name === address.get("adapter")) ?? adapters[0]);
+    const wanted = Number(address.get("layer") ?? NaN);
+    this.place = Math.max(this.adapter.layers.findIndex(({ index }) => index === wanted), 0);
+    byId("adapter").value = String(adapters.indexOf(this.adapter));
     this.draw();
   }
 
   install() {
     const select = byId("layer");
-    select.append(...this.data.layers.map(({ index }, place) => element("option", { value: String(place) }, layerName(index))));
     select.addEventListener("change", () => this.go(Number(select.value)));
+    fillAdapters(this.data.adapters, (adapter) => this.visit(adapter, this.adapter.layers[this.place]?.index ?? 0));
     byId("previous").addEventListener("click", () => this.go(this.place - 1));
     byId("next").addEventListener("click", () => this.go(this.place + 1));
     addEventListener("hashchange", () => this.follow());
     addEventListener("keydown", (event) => this.key(event));
-    fillColumns(this.names, this.chosen, () => this.draw());
   }
 
   key(event) {
@@ -65,12 +86,8 @@ function installExport(notebook, entries) {
 async function main() {
   installTheme();
   const data = await readPayload();
-  fillMetadata(data);
+  fillTitle(data.title);
   fillLegend();
-  if (data.layers.length === 0) {
-    byId("view").replaceChildren(element("p", { class: "quiet" }, "There are no layers in this data."));
-    return;
-  }
   const notebook = new Notebook(data.notes);
   notebook.onchange = showSaving;
   await chooseKeeper(notebook, data.title);

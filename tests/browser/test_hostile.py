@@ -12,7 +12,7 @@ from loradash_assets.schema import INTERPRETATIONS, POLARITIES, Polarity
 from loradash_assets.site import build
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.environment import environment
-from loradash_assets.site.page import Cosine, Example, Feature, Layer, Note, Page, Projection, Statistics
+from loradash_assets.site.page import Adapter, Cosine, Example, Feature, Layer, Note, Page, Projection, Statistics
 from loradash_assets.site.report import report_html
 from tests.browser.conftest import Open, Visit
 from tests.site.hostile import HOSTILE, RUN
@@ -29,7 +29,9 @@ def hostile_page(texts: tuple[str, ...] = HOSTILE) -> tuple[Page, dict[str, Note
         tuple(Projection(feature.projection, (feature,)) for feature in features),
         tuple(Cosine(name, texts[0], 0.5) for name in texts),
     )
-    page = Page(" ".join(texts), {f"{text} ": text for text in texts}, (layer,), texts)
+    first = Adapter(None, texts[0], {f"{text} ": text for text in texts}, (layer,), texts)
+    others = [Adapter(f"other{place}", text, {}, ()) for place, text in enumerate(texts)]
+    page = Page(" ".join(texts), (first, *others))
     return page, {feature.keys["positive"]: Note(feature.projection, False, feature.projection) for feature in features}
 
 
@@ -133,7 +135,7 @@ def test_control_templates_without_autoescape_are_caught(
 ) -> None:
     careless = environment().overlay(autoescape=False)
     monkeypatch.setattr(build, "environment", lambda: careless)
-    html = render_dashboard(Page(f"</title><script>{RUN}</script>", {}, ()), {})
+    html = render_dashboard(Page(f"</title><script>{RUN}</script>", ()), {})
     path = tmp_path / "raw.html"
     path.write_text(html if policy else unescaped(html), "utf-8")
     opened = visit(path)

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from loradash_assets.site.build import render_dashboard
+from loradash_assets.site.from_tables import layer_from_tables
+from loradash_assets.site.page import Adapter
+from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
 from tests.site import samples
 
@@ -141,3 +145,40 @@ def test_the_theme_follows_the_system_until_it_is_chosen(visit: Open, dashboard:
     page.wait_for_selector("body[data-ready]")
     assert ground(page) > 600
     assert ground(visit(dashboard, color_scheme="light").ready()) > 600
+
+
+def test_several_adapters_are_chosen_in_the_header_and_by_address(visit: Open, tmp_path: Path) -> None:
+    first = samples.page([samples.layer_tables(layer, samples.texts(2)) for layer in (3, 7)]).adapters[0]
+    layers = tuple(
+        layer_from_tables(samples.layer_tables(layer, samples.texts(2), projections=("up_proj",), seed=1), "step-200")
+        for layer in (7, 8)
+    )
+    step = Adapter("step-200", "step-200", {"Adapter": "runs/step-200"}, layers, ("one caution",))
+    file = tmp_path / "dashboard.html"
+    file.write_text(render_dashboard(Dashboard("two adapters", (first, step)), {}), "utf-8")
+    page = visit(file).ready()
+    assert page.locator("#adapter option").all_inner_texts() == ["adapter", "step-200"]
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("article.column")).to_have_count(3)
+    page.select_option("#adapter", label="step-200")
+    expect(page.locator("article.column")).to_have_count(1)
+    assert page.locator("#layer option:checked").inner_text() == "Layer 7"  # the layer stays, where both have it
+    assert page.locator("section.panel").first.get_attribute("data-key") == "step-200/layer_7_up_proj_positive"
+    assert page.locator("#warnings").inner_text() == "one caution"
+    assert page.locator("#metadata").inner_text().split() == ["Adapter", "runs/step-200"]
+    address = page.url
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#layer option:checked")).to_have_text("Layer 8")
+    page.go_back()
+    page.go_back()
+    expect(page.locator("article.column")).to_have_count(3)
+    assert page.locator("#warnings").inner_text() == ""
+    page.goto(address)
+    page.reload()
+    expect(page.locator("#layer option:checked")).to_have_text("Layer 7")
+    expect(page.locator("#adapter option:checked")).to_have_text("step-200")
+
+
+def test_one_adapter_needs_no_choice(visit: Open, dashboard: Path) -> None:
+    page = visit(dashboard).ready()
+    expect(page.locator("#adapters")).to_be_hidden()

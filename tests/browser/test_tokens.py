@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site.build import render_dashboard
-from loradash_assets.site.page import Example, Feature, Layer, Projection, Statistics
+from loradash_assets.site.page import Adapter, Example, Feature, Layer, Projection, Statistics
 from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
 
@@ -20,7 +20,7 @@ TEXTS = ("a", " b", "\n", "d ", "\t", "", "漢字", " eight")
 
 def page_of(*features: Feature) -> Dashboard:
     projections = tuple(Projection(feature.projection, (feature,)) for feature in features)
-    return Dashboard("tokens", {}, (Layer(0, projections),))
+    return Dashboard("tokens", (Adapter(None, "adapter", {}, (Layer(0, projections),)),))
 
 
 def feature(name: str, positive: tuple[Example, ...], low: float, high: float, **options: Any) -> Feature:

@@ -23,13 +23,15 @@ def _features() -> pa.Table:
         for (layer, name), rank in RANKS.items()
         for component in range(rank)
     ]
-    return pa.Table.from_pylist([{"feature": n, **row} for n, row in enumerate(rows)], schema=FEATURES)
+    return pa.Table.from_pylist([{"feature": n, "expert": -1, **row} for n, row in enumerate(rows)], schema=FEATURES)
 
 
 def _table(tmp_path: Path, entries: dict[str, Any]) -> list[dict[str, Any]]:
     file = tmp_path / "interpretations.json"
     file.write_text(json.dumps({"interpretations": entries, "other": 1}))
-    table = interpretations_table(file, _features())
+    table = interpretations_table(
+        file, {None: _features(), "step-200": _features().slice(1, 1)}
+    )  # layer 0 q_proj alone
     assert table.schema == INTERPRETATIONS
     return table.to_pylist()
 
@@ -42,11 +44,13 @@ def _table(tmp_path: Path, entries: dict[str, Any]) -> list[dict[str, Any]]:
         ("layer_0_conv_c3_c0_positive", (0, "conv_c3", 0, "raw", "positive")),
         ("layer_0_mlp.c_proj_c3_negative", (0, "mlp.c_proj", 3, "raw", "negative")),
         ("layer_7_q_proj_s3_positive", (7, "q_proj", 3, "svd", "positive")),
+        ("step-200/layer_0_q_proj_positive", (0, "q_proj", None, None, "positive")),
     ],
 )
 def test_keys_of_the_adapters_features_are_known(tmp_path: Path, key: str, parts: tuple[Any, ...]) -> None:
     (row,) = _table(tmp_path, {key: {"text": "digits", "starred": True, "lastModified": "2025-07-21T05:00:10.069773"}})
     assert (row["known"], row["text"], row["starred"]) == (True, "digits", True)
+    assert row["adapter"] == ("step-200" if "/" in key else None)
     assert row["last_modified"] == "2025-07-21T05:00:10.069773"
     assert tuple(row[name] for name in ("layer", "projection", "component", "basis", "polarity")) == parts
 
@@ -61,7 +65,8 @@ def test_keys_of_the_adapters_features_are_known(tmp_path: Path, key: str, parts
         "layer_0_q_proj_c0_positive",  # rank 1 has none: no page shows this key
         "layer_0_q_proj_s0_positive",
         "layer_0_conv_c3_positive",  # component 3 of a module `conv`
-        "step-200/layer_0_q_proj_positive",  # another adapter's
+        "step-200/model_lm_head_positive",  # the first adapter's alone
+        "step-300/layer_0_q_proj_positive",  # no such adapter
         "model_q_proj_positive",
     ],
 )
@@ -88,7 +93,7 @@ def test_the_files_order_stays_and_missing_fields_have_defaults(tmp_path: Path) 
 
 
 def test_a_missing_file_gives_no_rows(tmp_path: Path) -> None:
-    assert interpretations_table(tmp_path / "none.json", _features()).num_rows == 0
+    assert interpretations_table(tmp_path / "none.json", {None: _features()}).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -97,6 +102,6 @@ def test_a_missing_file_gives_no_rows(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "notes.json").write_text(content)
     with pytest.raises(InputError, match=r"annotations\.interpretations_file: notes\.json"):
-        interpretations_table(tmp_path / "notes.json", _features())
+        interpretations_table(tmp_path / "notes.json", {None: _features()})
     with pytest.raises(InputError, match=r"annotations\.interpretations_file"):
-        interpretations_table(tmp_path, _features())
+        interpretations_table(tmp_path, {None: _features()})

@@ -16,9 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.recording import LayerActivations, RecordingPlan, chunk_file, record
+from loradash_assets.compute.routed import Recorded, Routed
 
 LENGTHS = [5, 17, 3, 9, 9, 1, 30, 12, 8, 2]
 LAYERS = {-1: slice(0, 1), 0: slice(1, 4), 7: slice(4, 9)}
+EXPERTS = {0: ["0.moe"], 8: ["8.first", "8.second"]}  # layer 8 has nothing that sees every token
+NUMBER_OF_EXPERTS = 5
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -26,13 +29,46 @@ def _plan(chunk_tokens: int = 24, budget: int = 20) -> RecordingPlan:
     chunks = plan_chunks(plan_batches(LENGTHS, budget), LENGTHS, chunk_tokens)
     offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
     ids = [np.arange(start, stop, dtype=np.int64) for start, stop in pairwise(offsets)]
-    return RecordingPlan(ids, offsets, chunks, LAYERS)
+    return RecordingPlan(ids, offsets, chunks, LAYERS, EXPERTS)
 
 
-def _forward(token_ids: Sequence[np.ndarray]) -> np.ndarray:
+def _dense(tokens: np.ndarray) -> np.ndarray:
+    return np.sin(np.arange(1, 10, dtype=np.float32)[:, None] * tokens.astype(np.float32))  # (features, tokens)
+
+
+def _sees(expert: int, tokens: np.ndarray) -> np.ndarray:
+    """Which of the tokens an expert sees: two experts per token, the last one sees none."""
+    return (tokens % 4 == expert) | (tokens // 4 % 4 == expert)
+
+
+def _of_expert(owner: str, expert: int, tokens: np.ndarray) -> np.ndarray:
+    """(two features, tokens)."""
+    return np.cos(np.array([[1], [2]], np.float32) * (tokens + 10 * expert + len(owner)).astype(np.float32))
+
+
+def _forward(token_ids: Sequence[np.ndarray]) -> Recorded:
     """Stand for a model: every token's activations follow from its id, which here is its number."""
-    tokens = np.concatenate(token_ids).astype(np.float32)
-    return np.sin(np.arange(1, 10, dtype=np.float32)[:, None] * tokens)  # (features, tokens)
+    tokens = np.concatenate(token_ids)
+    seen = [np.flatnonzero(_sees(expert, tokens)) for expert in range(NUMBER_OF_EXPERTS)]
+    offsets = np.cumsum([0, *map(len, seen)])
+    routed = {
+        owner: Routed(
+            offsets,
+            np.concatenate(seen).astype(np.int32),
+            np.concatenate([_of_expert(owner, expert, tokens[of]) for expert, of in enumerate(seen)], axis=1),
+        )
+        for owners in EXPERTS.values()
+        for owner in owners
+    }
+    return Recorded(_dense(tokens), routed)
+
+
+def _in_columns(token_ids: Sequence[np.ndarray]) -> Recorded:
+    recorded = _forward(token_ids)
+    routed = {
+        owner: Routed(of.offsets, of.tokens, np.asfortranarray(of.values)) for owner, of in recorded.routed.items()
+    }
+    return Recorded(np.asfortranarray(recorded.dense), routed)
 
 
 def _record(directory: Path, plan: RecordingPlan | None = None) -> int:
@@ -59,17 +95,36 @@ def test_the_values_do_not_depend_on_batches_and_chunks(tmp_path: Path, chunk_to
     progress: list[int] = []
     assert record(plan, _forward, tmp_path, progress.append) == sum(LENGTHS) == sum(progress)
     assert len(list(tmp_path.iterdir())) == len(plan.chunks)
-    expected = _forward([np.arange(sum(LENGTHS))])
+    expected = _dense(np.arange(sum(LENGTHS)))
     for layer, rows in LAYERS.items():
         values = _layer(tmp_path, layer)
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, expected[rows])
+    for layer, owners in EXPERTS.items():
+        blocks = list(zip(*LayerActivations(tmp_path, layer, []).chunks(), strict=True))[layer in LAYERS :]
+        assert len(blocks) == NUMBER_OF_EXPERTS * len(owners)
+        for place, chunks in enumerate(blocks):
+            owner, expert = owners[place // NUMBER_OF_EXPERTS], place % NUMBER_OF_EXPERTS
+            numbers, values = (np.concatenate(parts, axis=-1) for parts in zip(*chunks, strict=True))
+            assert sorted(numbers.tolist()) == np.flatnonzero(_sees(expert, np.arange(sum(LENGTHS)))).tolist()
+            assert values.dtype == np.float32
+            np.testing.assert_array_equal(values, _of_expert(owner, expert, numbers))
+
+
+def test_what_experts_do_not_see_takes_no_room(tmp_path: Path) -> None:
+    record(_plan(10_000, 1_000), _forward, tmp_path, lambda _: None)
+    (file,) = tmp_path.iterdir()
+    tensors = load_file(file)
+    assert len(tensors) == 1 + len(LAYERS) + 3 * 3
+    columns = sum(int(_sees(expert, np.arange(sum(LENGTHS))).sum()) for expert in range(NUMBER_OF_EXPERTS))
+    assert tensors["layer.8.experts.1.values"].shape == (2, columns)
+    assert columns < 2 * sum(LENGTHS)
 
 
 def test_the_order_of_the_values_in_memory_changes_nothing(tmp_path: Path) -> None:
     _record(tmp_path / "rows")
     (tmp_path / "columns").mkdir()
-    record(_plan(), lambda ids: np.asfortranarray(_forward(ids)), tmp_path / "columns", lambda _: None)
+    record(_plan(), _in_columns, tmp_path / "columns", lambda _: None)
     assert _files(tmp_path / "columns") == _files(tmp_path / "rows")
 
 
@@ -78,7 +133,7 @@ def test_what_is_there_is_kept_and_counted_as_progress(tmp_path: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     progress: list[int] = []
 
-    def never(_: Sequence[np.ndarray]) -> np.ndarray:
+    def never(_: Sequence[np.ndarray]) -> Recorded:
         raise AssertionError("recorded again")
 
     assert record(_plan(), never, tmp_path, progress.append) == 0
@@ -117,6 +172,8 @@ def test_a_chunk_of_other_tokens_or_layers_is_redone(tmp_path: Path) -> None:
         {**tensors, "tokens": tensors["tokens"] + 1},
         {name: tensor for name, tensor in tensors.items() if name != "layer.7"},
         {**tensors, "layer.8": tensors["layer.7"]},
+        {name: tensor for name, tensor in tensors.items() if name != "layer.8.experts.1.tokens"},
+        {**tensors, "layer.7.experts.0.offsets": tensors["layer.0.experts.0.offsets"]},
     ):
         content = b"".join(np.ascontiguousarray(wrong[name]).tobytes() for name in sorted(wrong))
         save_file(wrong, broken, metadata={"sha256": hashlib.sha256(content).hexdigest()})

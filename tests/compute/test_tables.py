@@ -74,7 +74,7 @@ class Case:
                 row = {"feature": 40 + len(rows), "layer": 4, "projection": projection, "component": component}
                 row |= {"module": f"model.layers.4.{projection}", "rank": rank, "in_features": 8, "out_features": 6}
                 row |= {"scaling": 2.0, "read_norm": 1.0, "write_norm": 0.5 + component, "variant": "lora"}
-                rows.append(row)
+                rows.append({**row, "expert": -1})
         return pa.Table.from_pylist(rows, schema=FEATURES)
 
     def tables(self, options: TableOptions, chunking: list[list[int]] | None = None) -> LayerTables:

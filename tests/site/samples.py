@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from loradash_assets.schema import COSINES, FEATURES, POLARITIES, STATISTICS, TOP_TOKENS
-from loradash_assets.site.from_tables import LayerTables, page_from_tables
+from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.original import ExportMetadata
-from loradash_assets.site.page import Page
+from loradash_assets.site.page import Adapter, Page
 
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -73,7 +73,8 @@ def layer_tables(
 def page(layers: Sequence[LayerTables], title: str = "LoRA activations", warnings: Sequence[str] = ()) -> Page:
     """Return the page of `layers` with a typical header."""
     metadata = {"Model": METADATA.model_name, "Adapter": METADATA.lora_path, "Dataset": "gsm_symbolic, 64 rows"}
-    return page_from_tables(title, metadata, warnings, layers)
+    drawn = tuple(layer_from_tables(tables) for tables in layers)
+    return Page(title, (Adapter(None, "adapter", metadata, drawn, tuple(warnings)),))
 
 
 def _lists(
@@ -138,7 +139,7 @@ def _statistics(values: np.ndarray) -> dict[str, object]:
 
 def _feature(index: int, rank: int) -> dict[str, object]:
     numbers = {"in_features": 8, "out_features": 8, "scaling": 16.0, "read_norm": 1.0, "write_norm": 1.0}
-    return {"feature": index, "module": "m", "rank": rank, "variant": "lora", **numbers}
+    return {"feature": index, "module": "m", "expert": -1, "rank": rank, "variant": "lora", **numbers}
 
 
 def _cosines(layer: int, projections: Sequence[str], rank: int, random: np.random.Generator) -> list[dict[str, object]]:

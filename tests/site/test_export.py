@@ -98,4 +98,4 @@ def test_an_export_reads_back_as_its_tables() -> None:
     tokens = [*samples.texts(2), list(HOSTILE)]
     tables = [samples.layer_tables(layer, tokens, rank=rank) for layer, rank in ((0, 1), (9, 2), (-1, 1))]
     page = page_from_export(activations_data(samples.METADATA, tables), "ours.json")
-    assert page.layers == tuple(carried(layer_from_tables(each)) for each in tables)
+    assert page.adapters[0].layers == tuple(carried(layer_from_tables(each)) for each in tables)

@@ -68,24 +68,24 @@ def read(data: object) -> Any:
 
 def test_a_file_of_the_original() -> None:
     page = read(original())
-    gate, up, _ = page.layers[0].projections
+    gate, up, _ = page.adapters[0].layers[0].projections
     feature = gate.features[0]
-    assert page.metadata["Model"] == "Qwen/Qwen2.5-32B-Instruct"
-    assert page.metadata["Recorded"] == "2025-07-21T05:00:10.069773"
+    assert page.adapters[0].metadata["Model"] == "Qwen/Qwen2.5-32B-Instruct"
+    assert page.adapters[0].metadata["Recorded"] == "2025-07-21T05:00:10.069773"
     assert (gate.name, feature.component) == ("gate_proj", None)
     assert feature.keys == {"positive": "layer_10_gate_proj_positive", "negative": "layer_10_gate_proj_negative"}
     assert [each.activation for each in feature.positive] == [2.5, 1.5]
     assert feature.negative[0].tokens == ("one", " two", "\n")
     assert (feature.statistics.count, feature.statistics.std, feature.statistics.effect_scale) == (10, 1.25, None)
     assert up.features[0].statistics.histogram is None
-    assert ("gate_proj", "up_proj", 0.25) in [(c.first, c.second, c.cosine) for c in page.layers[0].cosines]
+    assert ("gate_proj", "up_proj", 0.25) in [(c.first, c.second, c.cosine) for c in page.adapters[0].layers[0].cosines]
 
 
 def test_cosines_are_optional_and_other_fields_are_passed_over() -> None:
     data = original()
     del data["layers"][0]["cosineSimilarities"]
     data["metadata"]["somethingNew"] = 1
-    assert read(data).layers[0].cosines == ()
+    assert read(data).adapters[0].layers[0].cosines == ()
 
 
 def gate(data: dict[str, Any]) -> dict[str, Any]:

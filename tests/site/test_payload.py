@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Cosine, Example, Feature, Layer, Note, Page, Projection, Statistics
+from loradash_assets.site.page import Adapter, Cosine, Example, Feature, Layer, Note, Page, Projection, Statistics
 from loradash_assets.site.payload import payload
 from tests.site import samples
 from tests.site.hostile import HOSTILE
@@ -24,8 +24,12 @@ def unpack(text: str) -> dict[str, Any]:
 def read_page(data: dict[str, Any]) -> Page:
     """Read the page back, independently of the code that wrote it."""
     strings = data["strings"]
-    layers = tuple(_layer(layer, strings) for layer in data["layers"])
-    return Page(data["title"], dict(data["metadata"]), layers, tuple(data["warnings"]))
+    return Page(data["title"], tuple(_adapter(adapter, strings) for adapter in data["adapters"]))
+
+
+def _adapter(adapter: dict[str, Any], strings: list[str]) -> Adapter:
+    layers = tuple(_layer(layer, strings) for layer in adapter["layers"])
+    return Adapter(adapter["name"], adapter["label"], dict(adapter["metadata"]), layers, tuple(adapter["warnings"]))
 
 
 def _layer(layer: dict[str, Any], strings: list[str]) -> Layer:
@@ -76,21 +80,28 @@ def six_digits(page: Page) -> Page:
             feature, statistics=msgspec.structs.replace(feature.statistics, histogram=carried)
         )
 
-    layers = tuple(
-        msgspec.structs.replace(
-            layer,
-            projections=tuple(
-                msgspec.structs.replace(each, features=tuple(map(rounded, each.features))) for each in layer.projections
-            ),
+    def carried(adapter: Adapter) -> Adapter:
+        layers = tuple(
+            msgspec.structs.replace(
+                layer,
+                projections=tuple(
+                    msgspec.structs.replace(each, features=tuple(map(rounded, each.features)))
+                    for each in layer.projections
+                ),
+            )
+            for layer in adapter.layers
         )
-        for layer in page.layers
-    )
-    return msgspec.structs.replace(page, layers=layers)
+        return msgspec.structs.replace(adapter, layers=layers)
+
+    return msgspec.structs.replace(page, adapters=tuple(map(carried, page.adapters)))
 
 
 def test_a_page_reads_back_as_it_was() -> None:
     tables = [samples.layer_tables(layer, samples.texts(3), rank=rank) for layer, rank in ((-1, 1), (0, 1), (5, 3))]
-    page = samples.page(tables, warnings=["one", "two"])
+    one = samples.page(tables, warnings=["one", "two"])
+    page = Page(
+        one.title, (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, one.adapters[0].layers[:1]))
+    )
     assert read_page(unpack(payload(page, {}))) == six_digits(page)
 
 
@@ -122,5 +133,5 @@ def test_only_notes_on_features_of_the_page_are_embedded_in_the_page_s_order() -
 def test_a_histogram_is_optional() -> None:
     statistics = Statistics(-1.0, 2.0)
     feature = Feature(0, "up_proj", None, {"positive": "p", "negative": "n"}, statistics, (), ())
-    page = Page("t", {}, (Layer(0, (Projection("up_proj", (feature,)),)),))
+    page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
     assert read_page(unpack(payload(page, {}))) == page

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pytest
 
 from loradash_assets.schema import INTERPRETATIONS
-from loradash_assets.site.page import Page
+from loradash_assets.site.from_tables import layer_from_tables
+from loradash_assets.site.page import Adapter, Page
 from loradash_assets.site.report import FORMULA_STARTS, report_csv, report_html
 from tests.site import samples
 from tests.site.hostile import HOSTILE
 
 
 def note(key: str, text: str = "", starred: bool = False, known: bool = True, **fields: Any) -> dict[str, Any]:
-    empty = dict.fromkeys(("layer", "projection", "component", "polarity", "last_modified"))
+    empty = dict.fromkeys(("adapter", "layer", "projection", "component", "polarity", "last_modified"))
     return {**empty, "key": key, "text": text, "starred": starred, "known": known, **fields}
 
 
@@ -80,13 +81,13 @@ def test_starred_notes_come_first_with_their_best_examples() -> None:
             ours, table(note("layer_0_up_proj_negative", "plain"), note("layer_1_k_proj_positive", "seen", True))
         )
     )
-    best = ours.layers[1].projections[1].features[0].positive[0]
+    best = ours.adapters[0].layers[1].projections[1].features[0].positive[0]
     starred = text[text.index("Starred") : text.index("All other notes")]
     assert "Layer 1 k_proj , positive" in starred
     assert "seen" in starred
     assert f"{best.activation:#.4g}" in starred
     assert "plain" in text[text.index("All other notes") :]
-    assert "does not have" not in text
+    assert "no adapter here" not in text
 
 
 def test_unknown_keys_are_reported() -> None:
@@ -94,7 +95,7 @@ def test_unknown_keys_are_reported() -> None:
         note("somebody's own key", "kept", known=False), note("layer_99_up_proj_positive", "gone", known=False)
     )
     text = visible_text(report_html(page(), notes))
-    unknown = text[text.index("Notes on features that this adapter does not have") :]
+    unknown = text[text.index("Notes on features that no adapter here has") :]
     assert "somebody's own key kept" in unknown
     assert "layer_99_up_proj_positive gone" in unknown
     assert [row["key"] for row in rows(report_csv(page(), notes))] == [
@@ -112,7 +113,7 @@ def test_the_csv_joins_notes_with_best_examples() -> None:
         "last_modified": "2024-01-20T10:30:00Z",
     }
     (row,) = rows(report_csv(ours, table(note("layer_0_up_proj_negative", 'say "two",\nthen stop', True, **fields))))
-    best = ours.layers[0].projections[5].features[0].negative[0]
+    best = ours.adapters[0].layers[0].projections[5].features[0].negative[0]
     assert row["text"] == 'say "two",\nthen stop'
     assert (row["layer"], row["component"], row["starred"]) == ("0", "", "True")
     assert float(row["best_activation"]) == best.activation < 0
@@ -140,3 +141,22 @@ def test_the_same_notes_give_the_same_bytes() -> None:
     notes = table(note("layer_0_q_proj_positive", "a"))
     assert report_html(page(), notes) == report_html(page(), notes)
     assert report_csv(page(), notes) == report_csv(page(), notes)
+
+
+def test_several_adapters_are_told_apart() -> None:
+    first = page().adapters[0]
+    layer = layer_from_tables(samples.layer_tables(3, samples.texts(2), projections=("up_proj",)), "step-200")
+    ours = Page("two", (first, Adapter("step-200", "step-200", {}, (layer,))))
+    notes = table(
+        note("step-200/layer_3_up_proj_positive", "digits", adapter="step-200"),
+        note("layer_0_up_proj_positive", "words"),
+    )
+    text = visible_text(report_html(ours, notes))
+    coverage = text[: text.index("Starred")]
+    assert "adapter 1 of 28 panels have a text." in coverage
+    assert "step-200 1 of 2 panels have a text. Layer up_proj Layer 3 1 / 2" in coverage
+    assert "step-200: Layer 3 up_proj , positive digits" in text
+    assert "adapter: Layer 0 up_proj , positive words" in text
+    best = layer.projections[0].features[0].positive[0]
+    assert [row["adapter"] for row in rows(report_csv(ours, notes))] == ["step-200", ""]
+    assert float(rows(report_csv(ours, notes))[0]["best_activation"]) == best.activation

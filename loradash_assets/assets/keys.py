@@ -1,0 +1,33 @@
+"""What assets are called: a project's first adapter has no prefix, another's assets stand below its name."""
+
+import re
+
+import dagster as dg
+
+from loradash_assets.schema import OUTSIDE_LAYERS
+from loradash_assets.sources import Adapter
+
+
+def adapter_key(adapter: Adapter, *parts: str) -> dg.AssetKey:
+    """Return the key of an asset that belongs to one adapter."""
+    return dg.AssetKey([*(["adapters", adapter.name] if adapter.name else []), *parts])
+
+
+def adapter_group(adapter: Adapter, group: str) -> str:
+    """Return the group of such an asset."""
+    return f"{group}_{re.sub('[.-]', '_', adapter.name)}" if adapter.name else group
+
+
+def table_key(adapter: Adapter, layer: int) -> dg.AssetKey:
+    """Return the key of a layer's table."""
+    return adapter_key(adapter, "top_tokens", layer_name(layer))
+
+
+def layer_name(layer: int) -> str:
+    """Return `layer_07`, or `outside_layers`."""
+    return "outside_layers" if layer == OUTSIDE_LAYERS else f"layer_{layer:02d}"
+
+
+def settings_key(section: str) -> dg.AssetKey:
+    """Return the key of a settings section's observable."""
+    return dg.AssetKey(["settings", section])

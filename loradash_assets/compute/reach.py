@@ -1,0 +1,52 @@
+"""Which adapted modules a forward pass calls at all, found without memory for weights and without arithmetic.
+
+Some models read a module's weight and never call the module (Mamba's `dt_proj`): PEFT adapts it, and nothing happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+NEVER_CALLED = "the model reads its weight without calling it, so the adapter has no effect there"
+TOKENS = 4
+SKIP_EXPERTS = "loradash_skip"
+
+
+def never_called(model: PreTrainedModel, modules: Mapping[str, torch.nn.Module]) -> list[str]:
+    """Return the names of those `modules` of a model on the meta device that a forward pass does not call.
+
+    Experts are skipped: which of them run is the router's choice, which takes numbers. Where the pass cannot be traced
+    (a model that decides by numbers elsewhere) nothing is known, and the list is empty.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    called: set[str] = set()
+    watches = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name, module in modules.items()
+    ]
+    try:
+        _skip_experts(model)
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+            model(input_ids=torch.zeros((1, TOKENS), dtype=torch.long, device="meta"), use_cache=False)
+    except Exception:  # noqa: BLE001 - a model's code may fail on a fake tensor in any way
+        return []
+    finally:
+        for watch in watches:
+            watch.remove()
+    return [name for name in modules if name not in called]
+
+
+def _skip_experts(model: PreTrainedModel) -> None:
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    def skipped(_: Any, states: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
+        return states.clone()
+
+    ALL_EXPERTS_FUNCTIONS.register(SKIP_EXPERTS, skipped)
+    model.set_experts_implementation(SKIP_EXPERTS)

@@ -1,0 +1,53 @@
+"""What a forward pass gives: activations of features that see every token, and of experts on the tokens they see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Activations of one module's experts, which all have the same features; only of tokens that an expert sees.
+
+    The columns of expert e are offsets[e]:offsets[e + 1], in the order of their tokens.
+    """
+
+    offsets: NDArray[np.int64]  # (experts + 1,)
+    tokens: NDArray[np.int32]  # (columns,), index of the token among those of the batch or chunk
+    values: NDArray[np.float32]  # (features of an expert, columns)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Activations of a batch or chunk: `dense` (features, tokens), `routed` by the module that holds the experts."""
+
+    dense: NDArray[np.float32]
+    routed: Mapping[str, Routed]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has."""
+        return self.dense.shape[1]
+
+
+def joined(parts: Sequence[Recorded]) -> Recorded:
+    """Return batches, which all have the same features, as one, tokens in the order of the batches."""
+    starts = np.cumsum([0, *(part.tokens for part in parts)])
+    routed = {owner: _joined([part.routed[owner] for part in parts], starts) for owner in parts[0].routed}
+    return Recorded(np.concatenate([part.dense for part in parts], axis=1), routed)
+
+
+def _joined(parts: Sequence[Routed], starts: NDArray[np.int64]) -> Routed:
+    counts = np.array([np.diff(part.offsets) for part in parts])  # (parts, experts)
+    experts = np.concatenate([np.repeat(np.arange(of_part.size), of_part) for of_part in counts])  # (columns,)
+    order = np.argsort(experts, kind="stable")
+    tokens = np.concatenate([part.tokens + start for part, start in zip(parts, starts, strict=False)])
+    return Routed(
+        offsets=np.concatenate([[0], np.cumsum(counts.sum(axis=0))]).astype(np.int64),
+        tokens=tokens[order].astype(np.int32),
+        values=np.concatenate([part.values for part in parts], axis=1)[:, order],
+    )
