@@ -171,9 +171,9 @@ WHY = {
     "exceeds a threshold, and rounds the others to 8 bits, so a padded batch rounds otherwise than one example does. "
     "With one example per batch b is 1.00 exactly, and so it is with `llm_int8_threshold=0`.",
     "bf16 base": " The cause is the order of rounding: loradash adds an expert's update beside its bfloat16 weight, "
-    "PEFT adds it into a copy of that weight and rounds the sum. The two errors are independent and of one size (over "
-    "all features of the cell the median of their ratio is 1.00), and an expert sees few tokens to average over. "
-    "Batches change nothing.",
+    "PEFT adds it into a copy of that weight and rounds the sum. The errors are of one size (over all features of the "
+    "cell the median of their ratio is 1.00) and independent, and an expert sees few tokens to average over. With an "
+    "update too small to matter b is 1.05; batches of one example and PEFT's eager experts change nothing.",
 }
 
 
