@@ -7,6 +7,7 @@ is a token's place in its example, from 0. A *feature* is (layer, projection, co
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Literal
 
 import pyarrow as pa
@@ -16,10 +17,17 @@ PromptFormat = Literal["text", "deepseek", "chat", "template"]
 Polarity = Literal["positive", "negative"]
 POLARITIES: tuple[Polarity, Polarity] = ("positive", "negative")
 OUTSIDE_LAYERS = -1
+# Written out in the docs: a share is exact, where a float 0.001 is not.
+QUANTILE_SHARES = tuple(Fraction(thousandths, 1000) for thousandths in (1, 10, 50, 250, 500, 750, 950, 990, 999))
+DENSITY_MULTIPLES = (1, 2, 3, 5)
 
 
 def _column(name: str, kind: pa.DataType, description: str) -> pa.Field:
     return pa.field(name, kind, nullable=False, metadata={"description": description})
+
+
+def _optional(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
 
 
 ROWS = pa.schema(
@@ -52,16 +60,20 @@ SKIPPED_ROWS = pa.schema(
 
 FEATURES = pa.schema(
     [
-        _column("feature", pa.int32(), "index of the feature, ordered by layer, module order, component"),
+        _column("feature", pa.int32(), "index of the feature: by layer, module, component; experts last"),
         _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
         _column("projection", pa.string(), "the module's name, as short as it is unique in its layer"),
         _column("component", pa.int32(), "row of A and column of B, from 0"),
         _column("module", pa.string(), "full name of the adapted module in the base model"),
         _column("expert", pa.int32(), "the expert, which sees only tokens routed to it; -1: it is no expert"),
         _column("rank", pa.int32(), "the module's rank r"),
-        _column("in_features", pa.int32(), "length of x"),
+        _column("in_features", pa.int32(), "length of x; for an embedding, the number of its tokens or positions"),
         _column("out_features", pa.int32(), "length of the module's output"),
-        _column("scaling", pa.float64(), "factor on B A x: alpha / r, or alpha / sqrt(r) for rsLoRA"),
+        _column(
+            "scaling",
+            pa.float64(),
+            "factor on B A x: alpha / r, or alpha / sqrt(r) for rsLoRA; times the scale of a scaled embedding",
+        ),
         _column("read_norm", pa.float64(), "norm of A[component]"),
         _column("write_norm", pa.float64(), "norm of B[:, component] (of g * B[:, component] for DoRA)"),
         _column("variant", pa.string(), "lora or dora"),
@@ -85,7 +97,11 @@ TOP_TOKENS = pa.schema(
         ),
         _column("target_position", pa.int32(), "index of the token in the context"),
         _column("context", pa.list_(pa.string()), "token texts around the token, clipped at the example's ends"),
-        _column("context_activations", pa.list_(pa.float32()), "the feature's activations on the context"),
+        _column(
+            "context_activations",
+            pa.list_(pa.float32()),
+            "activations on it; 0 for a token the feature does not see",
+        ),
     ]
 )
 
@@ -100,19 +116,55 @@ STATISTICS = pa.schema(
             pa.bool_(),
             "svd: a neighbour has nearly the same singular value, so only their span means something",
         ),
-        _column("count", pa.int64(), "finite activations, over every real token of every example"),
+        _column("count", pa.int64(), "finite activations, over every real token that the feature sees"),
         _column("non_finite", pa.int64(), "NaN and infinite activations; never ranked, not in the other columns"),
         _column("min", pa.float64(), "lowest activation"),
         _column("max", pa.float64(), "highest activation"),
         _column("mean", pa.float64(), "mean activation"),
         _column("std", pa.float64(), "standard deviation of the population"),
+        _optional("skewness", pa.float64(), "skewness of the population; null where std is 0"),
+        _optional("kurtosis", pa.float64(), "excess kurtosis of the population (0 for a normal one); null likewise"),
+        _column(
+            "quantiles",
+            pa.list_(pa.float64()),
+            "lowest activations that shares of .001, .01, .05, .25, .5, .75, .95, .99, .999 do not exceed: (9,)",
+        ),
+        _column(
+            "density", pa.list_(pa.float64()), "share of activations with |activation| > m * std, m = 1, 2, 3, 5: (4,)"
+        ),
         _column(
             "effect_scale", pa.float64(), "times |activation|: the norm of what the feature adds to the module's output"
+        ),
+        _column("rms_effect", pa.float64(), "effect_scale times the root mean square of the activations"),
+        _optional(
+            "token_omega_squared",
+            pa.float64(),
+            "share of the variance that the token's id alone explains, 0 to 1; null where it is not defined",
+        ),
+        _optional(
+            "position_omega_squared",
+            pa.float64(),
+            "share of the variance that the token's position alone explains, likewise",
         ),
         _column("bin_edges", pa.list_(pa.float64()), "histogram bin edges, (bins + 1,)"),
         _column("total_counts", pa.list_(pa.int64()), "activations per bin, (bins,)"),
         _column("positive_counts", pa.list_(pa.int64()), "activations > 0 per bin, (bins,)"),
         _column("negative_counts", pa.list_(pa.int64()), "activations < 0 per bin, (bins,)"),
+    ]
+)
+
+COACTIVATION = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd"),
+        _column(
+            "partners",
+            pa.list_(pa.int32()),
+            "other features, as rows of this table, from 0; highest |correlation| first: all, or 50 of more than 2,048",
+        ),
+        _column("correlations", pa.list_(pa.float32()), "Pearson correlation with each partner over every token"),
     ]
 )
 

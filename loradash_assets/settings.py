@@ -75,6 +75,9 @@ class AdapterSettings(_Section):
     )
     rank: Count | None = _setting(None, "refuse an adapter unless every module has this rank; null: any rank")
     allow_pickle: bool = _setting(False, "also read adapter_model.bin, which can run code; only for adapters you trust")
+    allow_other_base: bool = _setting(
+        False, "use the adapter although it says that it was trained on another base model or revision"
+    )
 
     @field_validator("others")
     @classmethod

@@ -113,7 +113,7 @@ def adapter_layers(settings: Settings, adapter: Adapter) -> list[int]:
         file = weights_file(directory, allow_pickle=settings.adapter.allow_pickle)
         found = layers(tensor_names(file))
         if not found:
-            raise AdapterError(f"{ADAPTER_SETTING}: {file} holds no LoRA tensors of linear modules")
+            raise AdapterError(f"{ADAPTER_SETTING}: {file} holds no LoRA tensors (lora_A, lora_embedding_A)")
         return found
 
 

@@ -67,7 +67,7 @@ def save_adapter(directory: Path, base: Path, seed: int = 1, strength: float = 0
     assert isinstance(adapted, PeftModel)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
-            if ".lora_A." in name or ".lora_B." in name:
+            if ".lora_A." in name or ".lora_B." in name or ".lora_embedding_" in name:
                 weight.normal_(std=strength)
     adapted.save_pretrained(str(directory))
 

@@ -44,8 +44,10 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
             files = adapter_directory(settings, adapter)
 
         def build(directory: Path) -> Facts:
+            from loradash_assets.compute.base_names import NamedBase
             from loradash_assets.compute.catalogue import write_catalogue
 
+            named = NamedBase(settings.model.base_model, base_model.facts["revision"])
             with errors_of(adapter):
                 facts = write_catalogue(
                     files,
@@ -54,6 +56,7 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
                     allow_pickle=settings.adapter.allow_pickle,
                     trust_remote_code=settings.model.trust_remote_code,
                     rank=settings.adapter.rank,
+                    named=None if settings.adapter.allow_other_base else named,
                 )
             return {**facts, "adapter": adapter.path}
 
@@ -61,7 +64,7 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
             table = pq.read_table(entry.path / "features.parquet")
             return {**table_metadata(table), "unrecorded": entry.facts["unrecorded"]}
 
-        options = settings.adapter.fingerprint("rank", "allow_pickle")
+        options = settings.adapter.fingerprint("rank", "allow_pickle", "allow_other_base")
         inputs = (LocalSource(files).fingerprint, base_model.digest, adapter.path, options)
         libraries = ("peft", "transformers")
         module = FEATURES_MODULE

@@ -29,6 +29,7 @@ def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     with user_errors():
         source = base_model_source(project.settings)
         found = download_model(source.name, source.revision) if isinstance(source, HubSource) else source.path
+    revision = source.revision if isinstance(source, HubSource) else ""
 
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.base_model import prepare_base_model
@@ -36,12 +37,18 @@ def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         if found.is_file():
             context.log.info(f"base_model: converting {found.name} to safetensors, once")
         facts = prepare_base_model(found, directory, trust_remote_code=settings.trust_remote_code)
-        return {"source": source.fingerprint, "name": settings.base_model, "_files": str(found), **facts}
+        return {
+            "source": source.fingerprint,
+            "name": settings.base_model,
+            "revision": revision,
+            "_files": str(found),
+            **facts,
+        }
 
     def describe(entry: Entry) -> Metadata:
         return {name: value for name, value in entry.facts.items() if not name.startswith("_")}
 
-    inputs = (source.fingerprint, settings.base_model, str(found))
+    inputs = (source.fingerprint, settings.base_model, revision, str(found))
     libraries = ("transformers", "gguf")
     return result(context, project, "base_model", inputs, build, describe, module=MODULE, libraries=libraries)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from loradash_assets.schema import OUTSIDE_LAYERS
 CONFIG = "adapter_config.json"
 SAFETENSORS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
+READS = (".lora_A.weight", ".lora_embedding_A")  # how the names of A end: linear modules, embeddings
 MAX_HEADER_BYTES = 100_000_000
+MAX_NAMED = 5
 
 
 def download_adapter(name: str, *, allow_pickle: bool) -> Path:
@@ -28,11 +31,11 @@ def download_adapter(name: str, *, allow_pickle: bool) -> Path:
 
 def weights_file(directory: Path, *, allow_pickle: bool) -> Path:
     """Return the adapter's weights file. Raises AdapterError if a file is missing, or the weights are a pickle."""
-    if not (directory / CONFIG).is_file():
-        raise AdapterError(f"adapter.path: {directory} has no {CONFIG}, so it is no PEFT adapter")
-    if (directory / SAFETENSORS).is_file():
+    if not os.path.isfile(directory / CONFIG):  # pathlib's own raises where a directory may not be read
+        raise AdapterError(f"adapter.path: {directory} {_what_else(directory)}")
+    if os.path.isfile(directory / SAFETENSORS):
         return directory / SAFETENSORS
-    if not (directory / PICKLE).is_file():
+    if not os.path.isfile(directory / PICKLE):
         raise AdapterError(f"adapter.path: {directory} has no {SAFETENSORS}")
     if not allow_pickle:
         raise AdapterError(
@@ -40,6 +43,26 @@ def weights_file(directory: Path, *, allow_pickle: bool) -> Path:
             "convert it to safetensors, or set adapter.allow_pickle if you trust it"
         )
     return directory / PICKLE
+
+
+def _what_else(directory: Path) -> str:
+    """Say what a directory without an adapter's configuration is instead, and what to do."""
+    if os.path.isfile(directory):
+        return f"is a file; name the directory that holds {CONFIG}"
+    try:
+        inside = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
+        full = any(directory.glob("model*.safetensors")) or any(directory.glob("pytorch_model*.bin"))
+    except OSError as error:
+        return f"cannot be read: {error}"
+    if inside:
+        more = f" and {len(inside) - MAX_NAMED} more" if len(inside) > MAX_NAMED else ""
+        return f"has no {CONFIG}, but directories with one: {', '.join(inside[:MAX_NAMED])}{more}; name one of them"
+    if full:
+        return (
+            f"holds a whole model and no {CONFIG}; where an adapter was merged into a model, its directions cannot be "
+            "told any more: name the directory of the adapter itself"
+        )
+    return f"has no {CONFIG}, so it is no PEFT adapter"
 
 
 def tensor_names(file: Path) -> list[str]:
@@ -67,8 +90,8 @@ def _unpickled(file: Path) -> dict[str, Any]:
 
 
 def layers(names: list[str]) -> list[int]:
-    """Return the layers, in order, of the linear modules with LoRA tensors among `names`; -1: outside the layers."""
-    return sorted({layer_of(name) for name in names if name.endswith(".lora_A.weight")})
+    """Return the layers, in order, of the modules with a LoRA's A among `names`; -1: outside the layers."""
+    return sorted({layer_of(name) for name in names if name.endswith(READS)})
 
 
 def layer_of(module: str) -> int:

@@ -22,6 +22,11 @@ def lists(rows: NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), np.ravel(rows))
 
 
+def optional(values: NDArray[np.float64]) -> pa.Array:
+    """A column from (rows,), null where a value is NaN."""
+    return pa.array(values, mask=np.isnan(values))
+
+
 def table(columns: Mapping[str, NDArray[Any] | pa.Array], schema: pa.Schema) -> pa.Table:
     """Return a table of `schema` from its columns by name, each cast to its type."""
     arrays = [pa.array(columns[column.name]).cast(column.type) for column in schema]

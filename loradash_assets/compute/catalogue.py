@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.compute.adapter_files import CONFIG, weights_file
+from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.features import AdaptedModule, projection_counts, read_catalogue
 from loradash_assets.compute.geometry import ModuleDirections
 from loradash_assets.compute.model import load_config
@@ -27,13 +28,16 @@ def write_catalogue(
     allow_pickle: bool,
     trust_remote_code: bool,
     rank: int | None,
+    named: NamedBase | None = None,
 ) -> dict[str, Any]:
     """Read and check the adapter, write its catalogue to `target`, return what people want to know of it.
 
     Raises AdapterError as `read_catalogue`.
     """
     base = load_config(model_directory, trust_remote_code=trust_remote_code)
-    catalogue = read_catalogue(adapter, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, rank=rank)
+    catalogue = read_catalogue(
+        adapter, base, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, rank=rank, named=named
+    )
     pq.write_table(catalogue.table(), target / FEATURES_FILE)
     directions = {f"{module.name}.A": module.A for module in catalogue.modules}
     directions |= {f"{module.name}.B": module.B for module in catalogue.modules}

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from loradash_assets.compute.adapter_files import layer_of, layers, weights_file
+from loradash_assets.compute.adapter_config import read_config
+from loradash_assets.compute.adapter_files import CONFIG, layer_of, weights_file
+from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.experts import (
     NO_EXPERT,
@@ -35,22 +37,16 @@ if TYPE_CHECKING:
 
 ADAPTER_NAME = "default"
 PREFIX = "base_model.model."
-BASE_CHANGING_INITIALISATIONS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-NO_PLAIN_INPUT = {
-    "alora_invocation_tokens": "activated LoRA routes only some tokens through A",
-    "use_qalora": "QA-LoRA pools x before A",
-    "use_bdlora": "BD-LoRA splits x before A",
-    "arrow_config": "Arrow mixes several adapters per token",
-    "kasa_config": "KaSA puts a diagonal between A and B",
-    "monteclora_config": "MonteCLoRA samples its weights",
-    "layer_replication": "the adapter replicates layers",
-    "megatron_config": "Megatron layers are not supported",
-}
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class AdaptedModule:
-    """One adapted linear module, or one expert's: A is (rank, in_features), B is (out_features, rank)."""
+    """One adapted linear module, embedding or expert: A is (rank, in_features), B is (out_features, rank).
+
+    An embedding's x is one-hot, so its in_features are the tokens (or positions) that it knows. `scaling` is the
+    factor on B A x in the module's output.
+    """
 
     name: str
     layer: int
@@ -82,56 +78,44 @@ class Catalogue:
 
 
 def read_catalogue(
-    directory: Path, base: PretrainedConfig, *, allow_pickle: bool, trust_remote_code: bool, rank: int | None = None
+    directory: Path,
+    base: PretrainedConfig,
+    *,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    rank: int | None = None,
+    named: NamedBase | None = None,
 ) -> Catalogue:
-    """Read the adapter in `directory` and check it against the base model's configuration.
+    """Read the adapter in `directory` and check it against the base model's configuration, and name if one is given.
 
     Raises AdapterError naming the tensor, module or field if it is no LoRA adapter, does not fit the base model, has
     no plain A x, needs a base model that was changed when it was created, or has another rank than `rank`.
     """
     from peft import get_peft_model_state_dict
-    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     weights_file(directory, allow_pickle=allow_pickle)
-    config = evaluation_config(directory)
-    base_model_name, config.base_model_name_or_path = config.base_model_name_or_path or "", None
+    config = read_config(directory)
+    base_model_name, config.base_model_name_or_path = str(config.base_model_name_or_path or ""), None
+    if named is not None:
+        named.check(directory, base_model_name, config.revision)
+    if config.use_dora and (getattr(base, "quantization_config", None) or {}).get("load_in_8bit"):
+        raise AdapterError(
+            f"adapter.path: {directory} sets use_dora, and PEFT runs no DoRA twice on a base model in bitsandbytes' 8 "
+            "bits; name the base model itself, or one in 4 bits"
+        )
     skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
     names = [*(name for name, _ in skeleton.named_modules()), *expert_names(skeleton)]
     model = _adapted(skeleton, config)
-    tensors = convert_peft_adapter_state_dict_for_transformers(model, config, _tensors(directory), ADAPTER_NAME)
+    tensors = _converted(_tensors(directory), model, config)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     _check_tensors(expected, _saved_embeddings(model), tensors, directory)
     modules, unrecorded = _modules(model, names, tensors)
-    _check_layers(layers(list(tensors)), modules, unrecorded)
+    if not modules:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in [*unrecorded.items()][:MAX_NAMED])
+        raise AdapterError(f"adapter.path: {directory} has no module that can be recorded: {reasons}")
     if wrong := [module for module in modules if rank is not None and module.rank != rank]:
         raise AdapterError(f"adapter.rank: {wrong[0].name} has rank {wrong[0].rank}, not {rank}")
     return Catalogue(tuple(modules), unrecorded, base_model_name)
-
-
-def evaluation_config(directory: Path) -> LoraConfig:
-    """Read the adapter's configuration, without dropout: for parameters PEFT would refuse it even in evaluation.
-
-    Raises AdapterError if loradash cannot record such an adapter.
-    """
-    from peft import LoraConfig, PeftConfig
-
-    try:
-        config = PeftConfig.from_pretrained(str(directory))
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise AdapterError(f"adapter.path: cannot read adapter_config.json in {directory}: {error}") from error
-    if not isinstance(config, LoraConfig):
-        raise AdapterError(f"adapter.path: {directory} is a {config.peft_type} adapter; loradash reads LoRA")
-    for field, reason in NO_PLAIN_INPUT.items():
-        if getattr(config, field, None):
-            raise AdapterError(f"adapter.path: {directory} sets {field}: {reason}, so there is no plain A x to record")
-    initialisation = str(config.init_lora_weights).lower()
-    if initialisation.startswith(BASE_CHANGING_INITIALISATIONS):
-        raise AdapterError(
-            f"adapter.path: {directory} was initialised with '{initialisation}', which changes the base model; "
-            "convert it to a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
-        )
-    config.lora_dropout = 0.0
-    return config
 
 
 def _meta_model(base: PretrainedConfig, *, trust_remote_code: bool) -> PreTrainedModel:
@@ -147,17 +131,31 @@ def _adapted(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
     try:
         return cast("PeftModel", get_peft_model(model, config, ADAPTER_NAME, low_cpu_mem_usage=True))
-    except (ValueError, RuntimeError, TypeError) as error:
+    except Exception as error:  # PEFT checks little: what does not fit fails anywhere
         raise AdapterError(f"adapter.path: the adapter does not fit the base model: {error}") from error
 
 
 def _tensors(directory: Path) -> dict[str, Tensor]:
+    import torch
     from peft import load_peft_weights
 
     try:
-        return load_peft_weights(str(directory), device="cpu")
+        tensors: Any = load_peft_weights(str(directory), device="cpu")
     except Exception as error:  # safetensors and the unpickler raise their own
         raise AdapterError(f"adapter.path: cannot read the weights in {directory}: {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise AdapterError(f"adapter.path: the weights in {directory} are no mapping from names to tensors")
+    return tensors
+
+
+def _converted(tensors: dict[str, Tensor], model: PeftModel, config: LoraConfig) -> dict[str, Tensor]:
+    """What PEFT makes of the tensors when it loads them: of a module per expert, one parameter for all experts."""
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+
+    try:
+        return convert_peft_adapter_state_dict_for_transformers(model, config, tensors, ADAPTER_NAME)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise AdapterError(f"adapter.path: PEFT cannot convert the adapter to this base model: {error}") from error
 
 
 def _saved_embeddings(model: PeftModel) -> dict[str, Tensor]:
@@ -165,7 +163,8 @@ def _saved_embeddings(model: PeftModel) -> dict[str, Tensor]:
     base = cast("PreTrainedModel", model.get_base_model())
     ends = (base.get_input_embeddings(), base.get_output_embeddings())
     prefixes = tuple(f"{PREFIX}{name}." for name, module in base.named_modules() if module in ends)
-    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefixes)}
+    tensors = model.state_dict().items()
+    return {name: tensor for name, tensor in tensors if name.startswith(prefixes) and ".lora_" not in name}
 
 
 def _check_tensors(
@@ -175,14 +174,38 @@ def _check_tensors(
     problems = [f"{name} is missing" for name in needed if name not in found]
     problems += [f"{name} belongs to no module of the base model" for name in found if name not in known]
     problems += [
-        f"{name} has shape {tuple(found[name].shape)}, the base model needs {tuple(tensor.shape)}"
+        f"{name} has shape {tuple(found[name].shape)}, {CONFIG} and the base model need {tuple(tensor.shape)}"
         for name, tensor in known.items()
         if name in found and tensor.shape != found[name].shape
     ]
-    problems += [f"{name} holds NaN or infinity" for name, tensor in found.items() if not tensor.isfinite().all()]
+    problems += [
+        f"{name} holds {tensor.dtype}, not floating-point numbers"
+        for name, tensor in found.items()
+        if not tensor.is_floating_point()
+    ]
+    problems += [f"{name} holds NaN or infinity" for name, tensor in found.items() if not _is_finite(tensor)]
     if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise AdapterError(f"adapter.path: {directory} does not fit the base model: {'; '.join(problems[:3])}{more}")
+        more = f" (and {len(problems) - MAX_NAMED} more)" if len(problems) > MAX_NAMED else ""
+        advice = _resized(allowed, found)
+        listed = "; ".join(problems[:MAX_NAMED])
+        raise AdapterError(f"adapter.path: {directory} does not fit the base model: {listed}{more}{advice}")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool((tensor.float() if tensor.is_floating_point() else tensor).isfinite().all())
+
+
+def _resized(embeddings: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say what to do about embeddings that the adapter brings, with another number of tokens than the base model's."""
+    for name, tensor in embeddings.items():
+        brought = found.get(name)
+        if brought is not None and brought.shape[1:] == tensor.shape[1:] and len(brought) != len(tensor):
+            return (
+                f". The adapter was saved with {len(brought)} tokens, the base model has {len(tensor)}: resize the "
+                "base model (resize_token_embeddings), save it and its tokenizer with the added tokens in one "
+                "directory, and name that as model.base_model"
+            )
+    return ""
 
 
 def _modules(
@@ -191,7 +214,7 @@ def _modules(
     from peft.tuners.lora import LoraLayer
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
-    unrecorded = {_full_name(name, module): reason for name, module in adapted.items() if (reason := _obstacle(module))}
+    unrecorded = dict(_unrecorded(adapted))
     parts = [
         (part, cast("Any", module))
         for path, module in adapted.items()
@@ -204,7 +227,7 @@ def _modules(
             name=part.name,
             layer=layer_of(part.name),
             projection=projections[part.name],
-            scaling=float(module.scaling[ADAPTER_NAME]),
+            scaling=float(module.scaling[ADAPTER_NAME]) * _embedding_scale(module.get_base_layer()),
             variant="dora" if module.use_dora.get(ADAPTER_NAME) else "lora",
             A=part.A,
             B=part.B,
@@ -215,15 +238,7 @@ def _modules(
     return sorted(modules, key=lambda module: (module.layer, *place(module.name, module.expert))), unrecorded
 
 
-def _check_layers(adapted: Sequence[int], modules: Sequence[AdaptedModule], unrecorded: Mapping[str, str]) -> None:
-    recorded = {module.layer for module in modules}
-    if bare := [name for name in unrecorded if layer_of(name) in set(adapted) - recorded]:
-        raise AdapterError(
-            f"adapter.path: nothing of layer {layer_of(bare[0])} can be recorded: {bare[0]}: {unrecorded[bare[0]]}"
-        )
-
-
-def _full_name(path: str, module: Any) -> str:
+def _full_name(path: str, module: object) -> str:
     from peft.tuners.lora.layer import ParamWrapper
 
     return parameter_name(path, module.parameter_name) if isinstance(module, ParamWrapper) else path
@@ -232,22 +247,35 @@ def _full_name(path: str, module: Any) -> str:
 def _parts(path: str, module: Any, tensors: Mapping[str, Tensor]) -> Iterator[Part]:
     from peft.tuners.lora.layer import ParamWrapper
 
-    A, B = (tensors[f"{PREFIX}{path}.lora_{side}.weight"].float() for side in "AB")
+    kind = "lora_{}.weight" if ADAPTER_NAME in module.lora_A else "lora_embedding_{}"
+    A, B = (tensors[f"{PREFIX}{path}.{kind.format(side)}"].float() for side in "AB")
     if isinstance(module, ParamWrapper) and module.get_param().ndim == 3:
         yield from expert_parts(path, module, A, B)
     else:
         yield Part(_full_name(path, module), NO_EXPERT, A.numpy(), B.numpy())
 
 
-def _obstacle(module: object) -> str:
-    from peft.tuners.lora import Linear
+def _embedding_scale(base_layer: Any) -> float:
+    """Return the factor that some embeddings (Gemma's) put on their output, the adapter's part included."""
+    scale = getattr(base_layer, "scalar_embed_scale", getattr(base_layer, "embed_scale", 1.0))
+    return float(scale)
+
+
+def _unrecorded(adapted: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the modules that cannot be recorded, with the reason. An attention's own modules are parts of it."""
+    from peft.tuners.lora import Embedding, Linear
     from peft.tuners.lora.layer import ParamWrapper
 
-    if isinstance(module, ParamWrapper):
-        return parameter_obstacle(module)
-    if not isinstance(module, Linear):
-        return f"{type(module).__name__} layers have no plain A x; loradash records linear modules"
-    return ""
+    known = (Linear, Embedding, ParamWrapper)
+    whole = {name: module for name, module in adapted.items() if not isinstance(module, known)}
+    for name, module in adapted.items():
+        if name in whole:
+            kind = type(module).__name__
+            yield name, f"{kind} layers have no plain A x; loradash records linear modules and embeddings"
+        elif outer := next((outer for outer in whole if name.startswith(f"{outer}.")), None):
+            yield name, f"it is a part of {outer}, which uses its weight without calling it"
+        elif isinstance(module, ParamWrapper) and (reason := parameter_obstacle(module)):
+            yield _full_name(name, module), reason
 
 
 def projection_names(adapted: Sequence[str], modules: Sequence[str]) -> dict[str, str]:

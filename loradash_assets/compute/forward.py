@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
+from loradash_assets.compute.adapter_config import read_config
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.experts import NO_EXPERT, experts_of
-from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule, evaluation_config
+from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
 from loradash_assets.compute.routed import Recorded
 from loradash_assets.compute.routing import RoutedExperts
@@ -26,6 +28,7 @@ from loradash_assets.compute.routing import RoutedExperts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+BLOCK = 256  # columns of a weight
 PROBE_TOKENS = 48
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
@@ -39,17 +42,17 @@ class AdaptedModel:
     """
 
     def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
+        config = read_config(adapter)
+        self._vocabulary = base.get_input_embeddings().num_embeddings  # before PEFT wraps them
         try:
-            shared, config = _with_shared_weights(base), evaluation_config(adapter)
             self._peft = PeftModel.from_pretrained(
-                shared, str(adapter), adapter_name=ADAPTER_NAME, config=config
+                _with_shared_weights(base), str(adapter), adapter_name=ADAPTER_NAME, config=config
             ).eval()
         except (ValueError, RuntimeError, KeyError) as error:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
         self.device = base.device
-        self._padding = base.config.get_text_config().pad_token_id or 0
+        self._padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
-        self._vocabulary = base.get_input_embeddings().num_embeddings
         self._body = self._without_head(modules)
         self._shape = (0, 0)  # (batch, seq) of the running forward pass
         self._recorded: dict[str, torch.Tensor] = {}
@@ -75,18 +78,27 @@ class AdaptedModel:
 
     def _watch(self, module: AdaptedModule) -> None:
         A = torch.from_numpy(module.A).to(self.device)  # (rank, in)
+        layer: Any = self._layers[module.name]
+        of_embedding = ADAPTER_NAME in layer.lora_embedding_A
+        _check_loaded(layer, module)
+        project = partial(_columns, A) if of_embedding else partial(_product, A)
 
         def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             batch, seq = self._shape
-            x = args[0]  # (batch, seq, in), or flattened by the model to (batch * seq, in)
-            if tuple(x.shape[:-1]) not in {(batch, seq), (batch * seq,)} or module.name in self._recorded:
+            x = args[
+                0
+            ]  # (batch, seq, in), or flattened by the model to (batch * seq, in); an embedding's: no last axis
+            rows = tuple(x.shape) if of_embedding else tuple(x.shape[:-1])
+            if rows == (1, seq) and of_embedding:  # positions, the same for each example
+                x, rows = x.expand(batch, seq), (batch, seq)
+            if rows not in {(batch, seq), (batch * seq,)} or module.name in self._recorded:
                 raise AdapterError(
                     f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
                     "more than one of them, so its activations belong to no particular token"
                 )
-            self._recorded[module.name] = x.reshape(batch, seq, -1).float() @ A.T  # (batch, seq, rank)
+            self._recorded[module.name] = project(x).reshape(batch, seq, -1)  # (batch, seq, rank)
 
-        self._layers[module.name].register_forward_pre_hook(record)
+        layer.register_forward_pre_hook(record)
 
     @torch.inference_mode()
     def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
@@ -158,6 +170,27 @@ def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
+def _check_loaded(layer: Any, module: AdaptedModule) -> None:
+    for side, of_file in (("A", module.A), ("B", module.B)):
+        embedded, linear = getattr(layer, f"lora_embedding_{side}"), getattr(layer, f"lora_{side}")
+        loaded = embedded[ADAPTER_NAME] if ADAPTER_NAME in embedded else linear[ADAPTER_NAME].weight
+        if not torch.equal(loaded.detach().float().cpu(), torch.from_numpy(of_file)):
+            raise AdapterError(
+                f"adapter.path: PEFT does not load {side} of {module.name} as the adapter's file has it: two tensors "
+                "of the file stand for one weight and differ"
+            )
+
+
+def _product(A: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(rank, in), (rows, in) -> A x, (rows, rank), in float32."""
+    return x.float() @ A.T
+
+
+def _columns(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """(rank, in), (rows,) -> A x of the one-hot x that an embedding's ids stand for: columns of A, (rows, rank)."""
+    return A.T[ids]
+
+
 def _finite(states: torch.Tensor) -> torch.Tensor:
     """Return the states in float32, those that are not finite as 0: where they are is a question of its own."""
     return states.float().nan_to_num(0.0, 0.0, 0.0)
@@ -167,11 +200,16 @@ def _finite(states: torch.Tensor) -> torch.Tensor:
 def _dora_write_norms(layer: Any) -> list[float]:
     from peft.utils.integrations import dequantize_module_weight
 
-    base = layer.get_base_layer()
-    W = dequantize_module_weight(base).cpu().double()  # (out, in); not every device has float64
-    W = W.T if layer.fan_in_fan_out else W
-    A, B, magnitude = (
-        part[ADAPTER_NAME].weight.cpu().double() for part in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector)
-    )
-    g = magnitude.flatten() / (W + layer.scaling[ADAPTER_NAME] * B @ A).norm(dim=1)  # (out,)
+    W = dequantize_module_weight(layer.get_base_layer())  # (out, in), or (in, out)
+    if ADAPTER_NAME in layer.lora_embedding_A:
+        W, A, B = W.T, layer.lora_embedding_A[ADAPTER_NAME], layer.lora_embedding_B[ADAPTER_NAME]
+    else:
+        W = W.T if layer.fan_in_fan_out else W
+        A, B = layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
+    scaling, A, B = layer.scaling[ADAPTER_NAME], A.cpu().double(), B.cpu().double()  # not every device has float64
+    blocks = zip(W.split(BLOCK, dim=1), A.split(BLOCK, dim=1), strict=True)  # W in float64 can be too large
+    squares = torch.stack([(w.cpu().double() + scaling * B @ a).square().sum(dim=1) for w, a in blocks]).sum(
+        dim=0
+    )  # (out,)
+    g = layer.lora_magnitude_vector[ADAPTER_NAME].weight.cpu().double().flatten() / squares.sqrt()  # (out,)
     return (g[:, None] * B).norm(dim=0).tolist()

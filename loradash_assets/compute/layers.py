@@ -15,7 +15,7 @@ from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
 from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
 from loradash_assets.compute.recording import LayerActivations
-from loradash_assets.compute.tables import TableOptions, layer_tables
+from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
 
 PLAIN = "plain.parquet"
 SHOWN = "shown.parquet"
@@ -42,8 +42,11 @@ def write_layer_tables(
         for module in (read_modules(catalogue) if options.basis == "svd" else [])
         if module.layer == layer
     }
-    activations = LayerActivations(recording, layer, blocks(features))
-    tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
+    if features.num_rows:
+        activations = recorded_layer(recording, layer, features)
+        tables = layer_tables(activations, features, pq.read_table(prompts), options, bases)
+    else:  # all that the adapter has in this layer is listed as unrecorded
+        tables = LayerTables.empty()
     pq.write_table(tables.plain, target / PLAIN)
     pq.write_table(tables.shown, target / SHOWN)
     pq.write_table(tables.statistics, target / STATISTICS)
@@ -75,6 +78,11 @@ def _counts(features: pa.Table, statistics: pa.Table) -> dict[str, Any]:
         if row["basis"] == "raw":
             routed[*parameters[row["projection"]], row["component"]] += count
     return {"counted": sorted(counted), "routed": sorted(set(routed.values())), "busiest": busiest}
+
+
+def recorded_layer(recording: Path, layer: int, features: pa.Table) -> LayerActivations:
+    """Return what was recorded of a layer, given its slice of the FEATURES table."""
+    return LayerActivations(recording, layer, blocks(features))
 
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:

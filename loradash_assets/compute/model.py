@@ -75,10 +75,14 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool) -> PreTrainedTok
 
 
 def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remote_code: bool) -> PreTrainedModel:
-    """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming directory or tensors."""
+    """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming directory or tensors.
+
+    A quantised model is put where it belongs while it is loaded: some kinds cannot be moved.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    quantised = is_quantised(load_config(directory, trust_remote_code=trust_remote_code))
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -87,13 +91,23 @@ def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remot
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            device_map={"": device} if quantised else None,
         )
+    except ImportError as error:  # of the library that reads this kind of quantisation
+        raise ModelError(f"model.base_model: {directory} needs a package that is not installed: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model.base_model: cannot load the weights in {directory}: {error}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # transformers would leave them random
         raise ModelError(f"model.base_model: {directory} lacks {len(missing)} tensors: {', '.join(missing[:3])}")
-    return model.to(device).eval()
+    if not quantised:
+        return model.to(device).eval()
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would pack the weights anew for this CPU: it then computes in bfloat16, and PEFT's DoRA
+            # reads the packed weights as if they were not, and so norms that are wrong.
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
 
 
 def model_facts(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:
@@ -120,6 +134,11 @@ def choose_device(device: str) -> torch.device:
     if not available[chosen.type]():
         raise ModelError(f"model.device: '{device}' is not available here; use auto or cpu")
     return chosen
+
+
+def is_quantised(config: PretrainedConfig) -> bool:
+    """Whether the weights on disk are quantised (bitsandbytes, torchao, GPTQ, ...)."""
+    return getattr(config, "quantization_config", None) is not None
 
 
 def max_positions(config: PretrainedConfig) -> int | None:

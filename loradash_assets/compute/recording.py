@@ -83,7 +83,7 @@ class LayerActivations:
 
     def chunks(self) -> Iterator[Sequence[Chunk]]:
         """Yield, of every chunk, token numbers (tokens,) int64 and activations (features, tokens) float32 per block."""
-        for file in sorted(self.directory.glob("chunk-*.safetensors")):
+        for file in _chunk_files(self.directory):
             with safe_open(file, framework="np") as chunk:
                 yield list(_blocks(chunk, self.layer))
 
@@ -99,6 +99,17 @@ def _blocks(chunk: Any, layer: int) -> Iterator[Chunk]:
         offsets, columns, values = (chunk.get_tensor(name) for name in _sparse(layer, number))
         for start, stop in pairwise(offsets.tolist()):
             yield tokens[columns[start:stop]], values[:, start:stop]
+
+
+def chunk_tokens(directory: Path) -> Iterator[np.ndarray]:
+    """Yield every chunk's token numbers, (tokens,) int64, in the order in which layers are read."""
+    for file in _chunk_files(directory):
+        with safe_open(file, framework="np") as chunk:
+            yield chunk.get_tensor("tokens")
+
+
+def _chunk_files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("chunk-*.safetensors"))
 
 
 def _token_numbers(plan: RecordingPlan, batches: Sequence[Batch]) -> np.ndarray:

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from loradash_assets.compute.basis import SvdBasis
+from loradash_assets.compute.explained import Groups
 from loradash_assets.compute.listing import Listing, PromptTokens
 from loradash_assets.compute.passes import Consumer, LayerRecording, run_passes
-from loradash_assets.compute.summary import Summary
+from loradash_assets.compute.summary import Summary, TokenGroups
 from loradash_assets.compute.views import raw_view, svd_view
-from loradash_assets.schema import Basis
+from loradash_assets.schema import STATISTICS, TOP_TOKENS, Basis
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class LayerTables:
     shown: pa.Table
     statistics: pa.Table
 
+    @classmethod
+    def empty(cls) -> LayerTables:
+        """Return the tables of a layer without features."""
+        return cls(TOP_TOKENS.empty_table(), TOP_TOKENS.empty_table(), STATISTICS.empty_table())
+
 
 def layer_tables(
     recording: LayerRecording,
@@ -57,11 +63,13 @@ def layer_tables(
     KeyError for a module without basis, ValueError where recording and prompts do not have the same tokens.
     """
     tokens = PromptTokens.of(prompts)
+    groups = _token_groups(tokens)
     seen = _routed_tokens(recording)
     blocks = [
         _Block(
             features.slice(block.features.start, block.features.stop - block.features.start),
             tokens.among(seen[place]) if block.routed else tokens,
+            groups.among(seen[place]) if block.routed else groups,
             options,
             bases,
         )
@@ -87,11 +95,21 @@ def _routed_tokens(recording: LayerRecording) -> dict[int, np.ndarray]:
     return {place: np.concatenate(numbers) for place, numbers in parts.items()}
 
 
+def _token_groups(tokens: PromptTokens) -> TokenGroups:
+    positions = tokens.index.locate(np.arange(tokens.index.tokens))[1]
+    return TokenGroups(Groups.by(tokens.ids.to_numpy()), Groups.by(positions))
+
+
 class _Block:
     """What is made of the features that see the same tokens."""
 
     def __init__(
-        self, features: pa.Table, tokens: PromptTokens, options: TableOptions, bases: Mapping[str, SvdBasis]
+        self,
+        features: pa.Table,
+        tokens: PromptTokens,
+        groups: TokenGroups,
+        options: TableOptions,
+        bases: Mapping[str, SvdBasis],
     ) -> None:
         raw = raw_view(features)
         chosen = raw if options.basis == "raw" else svd_view(features, bases)
@@ -100,6 +118,6 @@ class _Block:
         same = chosen is raw and not options.distinct_contexts
         self.shown = self.plain if same else Listing(chosen, tokens, distinct=options.distinct_contexts, **sizes)
         views = [raw] if chosen is raw else [raw, chosen]
-        self.summaries = [Summary(view, options.histogram_bins) for view in views]
+        self.summaries = [Summary(view, options.histogram_bins, groups) for view in views]
         listings = [self.plain] if same else [self.plain, self.shown]
         self.consumers: Sequence[Consumer] = [*self.summaries, *listings]

@@ -14,6 +14,10 @@ from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Statistics
 
+FINITE = (
+    *("min", "max", "mean", "std", "skewness", "kurtosis", "effect_scale", "rms_effect"),
+    *("token_omega_squared", "position_omega_squared"),
+)
 Lists = dict[tuple[str, int, Polarity], list[Example]]
 
 
@@ -68,10 +72,11 @@ def _feature(row: Mapping[str, Any], rank: int, lists: Lists, adapter: str | Non
 
 
 def _statistics(row: Mapping[str, Any]) -> Statistics:
-    for field in ("min", "max", "mean", "std", "effect_scale"):
-        if not math.isfinite(row[field]):
+    for field in FINITE:
+        value = row[field]
+        if value is not None and not math.isfinite(value):
             raise ValueError(
-                f"layer {row['layer']} {row['projection']} component {row['component']}: {field} is {row[field]}"
+                f"layer {row['layer']} {row['projection']} component {row['component']}: {field} is {value}"
             )
     counts = (tuple(row[f"{name}_counts"]) for name in ("total", "positive", "negative"))
     return Statistics(
@@ -81,7 +86,14 @@ def _statistics(row: Mapping[str, Any]) -> Statistics:
         non_finite=row["non_finite"],
         mean=row["mean"],
         std=row["std"],
+        skewness=row["skewness"],
+        kurtosis=row["kurtosis"],
+        quantiles=tuple(map(_recorded, row["quantiles"])),
+        density=tuple(row["density"]),
         effect_scale=row["effect_scale"],
+        rms_effect=row["rms_effect"],
+        token_omega_squared=row["token_omega_squared"],
+        position_omega_squared=row["position_omega_squared"],
         tied=row["tied"],
         histogram=Histogram(tuple(row["bin_edges"]), *counts) if row["total_counts"] else None,
     )

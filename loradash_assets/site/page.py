@@ -44,7 +44,14 @@ class Statistics(msgspec.Struct, frozen=True):
     non_finite: int | None = None
     mean: float | None = None
     std: float | None = None  # the population's
+    skewness: float | None = None  # also None where std is 0, as the next
+    kurtosis: float | None = None  # excess
+    quantiles: tuple[float, ...] | None = None  # for schema.QUANTILE_SHARES
+    density: tuple[float, ...] | None = None  # share with |activation| > m * std, for schema.DENSITY_MULTIPLES
     effect_scale: float | None = None  # times |activation|: the norm of what the feature adds to the module's output
+    rms_effect: float | None = None  # the root mean square of that norm
+    token_omega_squared: float | None = None  # of the variance, what the token alone explains; also None if undefined
+    position_omega_squared: float | None = None  # likewise the token's position
     tied: bool = False  # svd: only the span with a neighbouring component means something
     histogram: Histogram | None = None
 

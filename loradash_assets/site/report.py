@@ -21,10 +21,21 @@ from loradash_assets.site.page import Adapter, Example, Feature, Note, Page
 STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
 EXAMPLES_SHOWN = 3
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-CSV_COLUMNS = (
-    *("key", "known", "adapter", "layer", "projection", "component", "polarity", "starred", "text", "last_modified"),
-    *("best_activation", "best_token", "best_context"),
+NOTE_COLUMNS = (
+    "key",
+    "known",
+    "adapter",
+    "layer",
+    "projection",
+    "component",
+    "polarity",
+    "starred",
+    "text",
+    "last_modified",
 )
+EXAMPLE_COLUMNS = ("best_activation", "best_token", "best_context")
+STATISTICS_COLUMNS = ("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared")
+CSV_COLUMNS = NOTE_COLUMNS + EXAMPLE_COLUMNS + STATISTICS_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,21 @@ class Entry:
         if self.subject is None:
             return ()
         return self.subject.feature.examples(self.subject.polarity)[:EXAMPLES_SHOWN]
+
+    @property
+    def numbers(self) -> list[str]:
+        """What the report says of the feature's activations over all tokens; nothing where the source knows nothing."""
+        if self.subject is None:
+            return []
+        statistics = self.subject.feature.statistics
+        shown = [
+            ("mean {:.4g}", statistics.mean),
+            ("std {:.4g}", statistics.std),
+            ("RMS effect {:.4g}", statistics.rms_effect),
+            ("token alone explains {:.0%}", statistics.token_omega_squared),
+            ("position alone explains {:.0%}", statistics.position_omega_squared),
+        ]
+        return [form.format(value) for form, value in shown if value is not None]
 
 
 @dataclass(frozen=True)
@@ -95,8 +121,12 @@ def report_csv(page: Page, interpretations: pa.Table) -> str:
     writer.writerow(CSV_COLUMNS)
     for row, entry in zip(interpretations.to_pylist(), _entries(page, interpretations), strict=True):
         best = entry.examples[0] if entry.examples else None
-        cells = [row.get(name) for name in CSV_COLUMNS[:-3]]
-        cells += [best.activation, best.tokens[best.target], "".join(best.tokens)] if best else [None] * 3
+        cells = [row.get(name) for name in NOTE_COLUMNS]
+        cells += (
+            [best.activation, best.tokens[best.target], "".join(best.tokens)] if best else [None] * len(EXAMPLE_COLUMNS)
+        )
+        statistics = entry.subject.feature.statistics if entry.subject else None
+        cells += [getattr(statistics, name, None) for name in STATISTICS_COLUMNS]
         writer.writerow([_harmless(cell) for cell in cells])
     return text.getvalue()
 

@@ -42,6 +42,11 @@ function short(value) {
   return (size >= 1e4 ? String(Math.round(value)) : value.toPrecision(4)).replace("-", "−");
 }
 
+/** Return a share as a percentage of up to three digits. */
+function percent(share) {
+  return `${Number((100 * share).toPrecision(3))} %`;
+}
+
 function count(value) {
   return value.toLocaleString("en");
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,39 @@ def test_missing_files_are_refused_by_name(tmp_path: Path) -> None:
         weights_file(tmp_path, allow_pickle=True)
 
 
+def test_a_file_in_place_of_the_directory_is_refused_with_the_way_out(adapter: Path) -> None:
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is a file; name the directory that holds"):
+        weights_file(adapter / CONFIG, allow_pickle=False)
+
+
+def test_a_directory_of_adapters_is_refused_naming_them(tmp_path: Path) -> None:
+    for name in ("checkpoint-20", "checkpoint-10", "logs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / CONFIG).touch()
+    (tmp_path / "logs" / CONFIG).unlink()
+    message = (
+        f"adapter.path: {tmp_path} has no adapter_config.json, but directories with one: checkpoint-10, checkpoint-20; "
+        "name one of them"
+    )
+    with pytest.raises(AdapterError, match=re.escape(message)):
+        weights_file(tmp_path, allow_pickle=False)
+    for number in range(30, 60, 10):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / CONFIG).touch()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / CONFIG).touch()
+    with pytest.raises(AdapterError, match="checkpoint-50 and 1 more; name one of them"):
+        weights_file(tmp_path, allow_pickle=False)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
+def test_a_whole_model_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(AdapterError, match=r"holds a whole model and no adapter_config\.json; .* the adapter itself"):
+        weights_file(tmp_path, allow_pickle=False)
+
+
 def test_a_pickle_that_runs_code_or_is_damaged_is_refused_even_if_pickles_are_allowed(adapter: Path) -> None:
     class Attack:
         def __reduce__(self) -> tuple[object, tuple[object, ...]]:
@@ -83,7 +117,7 @@ def test_names_come_from_the_header_alone(adapter: Path) -> None:
     assert tensor_names(adapter / SAFETENSORS) == ["b.lora_A.weight", "a.lora_B.weight"]
 
 
-def test_layers_are_those_of_the_linear_modules() -> None:
+def test_layers_are_those_of_the_adapted_modules() -> None:
     prefix = "base_model.model."
     names = [
         f"{prefix}model.layers.11.mlp.experts.3.up_proj.lora_A.weight",
@@ -94,7 +128,20 @@ def test_layers_are_those_of_the_linear_modules() -> None:
         f"{prefix}model.layers.5.mlp.up_proj.weight",  # a module saved whole
     ]
     assert layers(names) == [-1, 0, 2, 11]
-    assert layers([f"{prefix}model.embed_tokens.lora_embedding_A"]) == []
+
+
+def test_embeddings_have_layers_and_biases_or_what_was_saved_whole_do_not() -> None:
+    prefix = "base_model.model."
+    assert layers([f"{prefix}model.embed_tokens.lora_embedding_{side}" for side in "AB"]) == [-1]
+    names = [
+        f"{prefix}model.layers.3.self_attn.q_proj.base_layer.bias",
+        f"{prefix}model.layers.4.self_attn.q_proj.lora_B.bias",
+        f"{prefix}model.layers.5.self_attn.q_proj.lora_magnitude_vector",
+        f"{prefix}model.embed_tokens.base_layer.weight",
+        f"{prefix}model.embed_tokens.token_adapter.trainable_tokens_delta",
+        f"{prefix}lm_head.weight",
+    ]
+    assert layers(names) == []
 
 
 def test_a_layer_is_the_first_number_of_a_name() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import IA3Config, PeftModel, get_peft_model
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
@@ -41,7 +41,7 @@ def _gpt2() -> PretrainedConfig:
 
 
 def _read(adapter: Path, base: PretrainedConfig | None = None, **options: Any) -> Catalogue:
-    settings = {"allow_pickle": False, "trust_remote_code": False, **options}
+    settings: dict[str, Any] = {"allow_pickle": False, "trust_remote_code": False, **options}
     return read_catalogue(adapter, base or _llama(), **settings)
 
 
@@ -136,12 +136,15 @@ def test_the_table_has_a_row_for_each_component(tmp_path: Path, base: Path) -> N
         np.testing.assert_allclose((row["read_norm"], row["write_norm"]), norms, rtol=1e-12)
 
 
-def test_an_adapter_saved_in_bfloat16_is_read_exactly(adapter: Path) -> None:
-    _change_tensors(adapter, **{name: t.bfloat16() for name, t in load_file(adapter / SAFETENSORS).items()})
-    tensors = load_file(adapter / SAFETENSORS)
-    module = next(module for module in _read(adapter).modules if f"base_model.model.{module.name}" == Q)
-    assert module.A.dtype == np.float32
-    np.testing.assert_array_equal(module.A, tensors[f"{Q}.lora_A.weight"].float().numpy())
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_weights_of_fewer_bits_are_read_exactly(tmp_path: Path, base: Path, dtype: torch.dtype) -> None:
+    save_adapter(tmp_path, base, r=2, target_modules=["embed_tokens", "q_proj"])
+    _change_tensors(tmp_path, **{name: tensor.to(dtype) for name, tensor in load_file(tmp_path / SAFETENSORS).items()})
+    tensors = load_file(tmp_path / SAFETENSORS)
+    for module in _read(tmp_path).modules:
+        name = "lora_embedding_A" if module.layer == -1 else "lora_A.weight"
+        np.testing.assert_array_equal(module.A, tensors[f"base_model.model.{module.name}.{name}"].float().numpy())
 
 
 def test_gpt2s_two_c_proj_are_kept_apart(tmp_path: Path) -> None:
@@ -166,13 +169,20 @@ def test_a_name_is_the_shortest_suffix_that_is_unique_in_its_layer_of_the_model(
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
-def test_embeddings_are_listed_as_unrecorded_with_the_reason(tmp_path: Path, base: Path) -> None:
-    save_adapter(tmp_path, base, target_modules=["embed_tokens", "q_proj"])
+def test_embeddings_are_outside_the_layers_and_read_one_token_at_a_time(tmp_path: Path, base: Path) -> None:
+    save_adapter(tmp_path, base, r=3, target_modules=["embed_tokens", "q_proj"])
     catalogue = _read(tmp_path)
-    assert {module.projection for module in catalogue.modules} == {"q_proj"}
-    assert list(catalogue.unrecorded) == ["model.embed_tokens"]
-    assert "no plain A x" in catalogue.unrecorded["model.embed_tokens"]
-    assert layers(tensor_names(tmp_path / SAFETENSORS)) == [0, 1, 2]
+    module = catalogue.modules[0]
+    assert (module.layer, module.projection, module.name) == (-1, "embed_tokens", "model.embed_tokens")
+    tensors = load_file(tmp_path / SAFETENSORS)
+    prefix = "base_model.model.model.embed_tokens.lora_embedding"
+    np.testing.assert_array_equal(module.A, tensors[f"{prefix}_A"].numpy())
+    np.testing.assert_array_equal(module.B, tensors[f"{prefix}_B"].numpy())
+    assert module.A.shape == (3, len(tiny_tokenizer()))
+    row = catalogue.table().to_pylist()[1]
+    assert (row["in_features"], row["out_features"], row["rank"]) == (len(tiny_tokenizer()), 16, 3)
+    assert catalogue.unrecorded == {}
+    assert layers(tensor_names(tmp_path / SAFETENSORS)) == [-1, 0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
@@ -190,9 +200,8 @@ def test_the_head_is_outside_the_layers_with_or_without_its_own_weights(tmp_path
 
 
 def test_a_wrong_base_is_refused_naming_tensor_and_shapes(adapter: Path) -> None:
-    with pytest.raises(
-        AdapterError, match=r"q_proj\.lora_A\.weight has shape \(1, 16\), the base model needs \(1, 32\)"
-    ):
+    shapes = r"has shape \(1, 16\), adapter_config\.json and the base model need \(1, 32\)"
+    with pytest.raises(AdapterError, match=rf"q_proj\.lora_A\.weight {shapes}"):
         _read(adapter, _llama(hidden=32))
     with pytest.raises(AdapterError, match=r"layers\.2\..* belongs to no module of the base model .*\(and \d+ more\)"):
         _read(adapter, _llama(layers=2))
@@ -213,9 +222,11 @@ def test_a_wrong_base_is_refused_naming_tensor_and_shapes(adapter: Path) -> None
         (f"{Q}.lora_B.weight", None, "is missing"),
         (f"{Q}.lora_C.weight", torch.ones(1), "belongs to no module"),
         ("base_model.model.model.norm.weight", torch.ones(16), "belongs to no module"),
-        (f"{Q}.lora_A.weight", torch.ones(2, 16), r"has shape \(2, 16\)"),
+        (f"{Q}.lora_A.weight", torch.ones(2, 16), r"has shape \(2, 16\), adapter_config.json and .* need \(1, 16\)"),
         (f"{Q}.lora_B.weight", torch.ones(16), r"has shape \(16,\)"),
+        (f"{Q}.lora_A.weight", torch.ones((1, 16), dtype=torch.int8), "holds torch.int8, not floating-point numbers"),
         (f"{Q}.lora_A.weight", torch.full((1, 16), torch.nan), "holds NaN or infinity"),
+        (f"{Q}.lora_A.weight", torch.full((1, 16), torch.nan).to(torch.float8_e5m2), "holds NaN or infinity"),
         (f"{Q}.lora_B.weight", torch.full((16, 1), torch.inf), "holds NaN or infinity"),
     ],
 )
@@ -227,51 +238,20 @@ def test_a_tensor_that_is_wrong_is_refused_by_name(
         _read(adapter)
 
 
+def test_weights_that_are_no_tensors_are_refused_by_name(adapter: Path) -> None:
+    (adapter / SAFETENSORS).unlink()
+    for weights in ({"a.lora_A.weight": 1}, [torch.ones(1)]):
+        torch.save(weights, adapter / "adapter_model.bin")
+        with pytest.raises(AdapterError, match=r"the weights in .*adapter are no mapping from names to tensors"):
+            _read(adapter, allow_pickle=True)
+
+
 def test_truncated_weights_are_refused_by_name(adapter: Path) -> None:
     content = (adapter / SAFETENSORS).read_bytes()
     for kept in (0, 5, 100, len(content) - 1):
         (adapter / SAFETENSORS).write_bytes(content[:kept])
         with pytest.raises(AdapterError, match=r"cannot read the weights in .*adapter"):
             _read(adapter)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("alora_invocation_tokens", [1, 2]),
-        ("use_qalora", True),
-        ("use_bdlora", {"target_modules_bd_a": ["q_proj"], "nblocks": 2}),
-        ("arrow_config", {"top_k": 2}),
-        ("layer_replication", [[0, 2], [1, 3]]),
-    ],
-)
-def test_what_has_no_plain_a_x_is_refused_naming_the_field(adapter: Path, field: str, value: object) -> None:
-    _change_config(adapter, **{field: value})
-    with pytest.raises(
-        AdapterError, match=rf"adapter\.path: .*({field}|fused parameters \(mlp\.experts\.gate_up_proj\))"
-    ):
-        _read(adapter)
-
-
-@pytest.mark.parametrize("initialisation", ["pissa", "pissa_niter_4", "olora", "OLoRA"])
-def test_initialisations_that_change_the_base_are_refused_by_name(adapter: Path, initialisation: str) -> None:
-    _change_config(adapter, init_lora_weights=initialisation)
-    with pytest.raises(AdapterError, match=f"'{initialisation.lower()}', which changes the base model"):
-        _read(adapter)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"peft_type": "NO_SUCH"}'])
-def test_a_configuration_that_is_none_is_refused_by_name(adapter: Path, content: str) -> None:
-    (adapter / CONFIG).write_text(content)
-    with pytest.raises(AdapterError, match=r"adapter_config\.json|is a None adapter"):
-        _read(adapter)
-
-
-def test_other_kinds_of_adapters_are_refused_by_name(tmp_path: Path, base: Path) -> None:
-    config = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj"], feedforward_modules=[])
-    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(str(tmp_path))
-    with pytest.raises(AdapterError, match=r"is a .*IA3 adapter; loradash reads LoRA"):
-        _read(tmp_path)
 
 
 def test_another_rank_than_asked_for_is_refused_naming_the_module(tmp_path: Path, base: Path) -> None:
@@ -296,3 +276,13 @@ def test_no_weights_of_the_base_are_needed_and_its_configuration_stays(adapter: 
     _change_config(adapter, base_model_name_or_path="/named/by/the/adapter")
     assert _read(adapter, config).base_model_name == "/named/by/the/adapter"
     assert config.to_dict() == before
+
+
+def test_dora_on_8_bits_is_refused_with_the_way_out(tmp_path: Path, base: Path) -> None:
+    config = AutoConfig.from_pretrained(base)
+    config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    save_adapter(tmp_path, base, use_dora=True)
+    with pytest.raises(AdapterError, match=r"sets use_dora, .* 8 bits; name the base model itself, or one in 4 bits"):
+        _read(tmp_path, config)
+    save_adapter(tmp_path, base)
+    assert len(_read(tmp_path, config).modules) == 21

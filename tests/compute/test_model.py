@@ -153,3 +153,20 @@ def test_files_of_python_packages_are_found_without_importing_them() -> None:
     for reference, reason in (("no_such_package/x", "not installed"), ("torch/none.gguf", "no file"), ("/x", "''")):
         with pytest.raises(ModelError, match=reason):
             package_file(f"package://{reference}")
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "package"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "pip install optimum"),
+        ({"quant_method": "awq", "bits": 4}, "pip install gptqmodel"),
+        ({"quant_method": "compressed-tensors"}, "pip install compressed-tensors"),
+    ],
+)
+def test_a_quantisation_whose_package_is_missing_is_refused_naming_it(
+    base: Path, quantisation: dict[str, object], package: str
+) -> None:
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": quantisation}))
+    with pytest.raises(ModelError, match=rf"model\.base_model: .*base needs a package .* not installed: .*{package}"):
+        _load(base)

@@ -167,24 +167,27 @@ def _by_module(case: Case, recorded: Recorded) -> dict[Key, tuple[np.ndarray, to
     return found
 
 
-def _root_mean_square(values: torch.Tensor) -> torch.Tensor:
-    return values.pow(2).mean(dim=0).sqrt()
-
-
 def _assert_exact(case: Case) -> None:
-    """(b) of the project's semantics, in a padded batch; every expert sees what the router sends it and no more."""
+    """(b) of the project's semantics, in a padded batch, over all experts of a parameter: one alone sees few tokens.
+
+    Every expert sees what the router sends it and no more.
+    """
     recorded = _by_module(case, case.model().record(EXAMPLES))
     exact = _reference(case, lambda model: model.double().merge_and_unload())
     peft = _reference(case, lambda model: model)
+    errors: dict[tuple[str, str], list[torch.Tensor]] = {}
     for key, (tokens, values) in recorded.items():
         A = torch.from_numpy(case.routed[key].A).double()
         assert tokens.tolist() == exact[key].tokens.tolist() == peft[key].tokens.tolist(), key
-        if tokens.size == 0:
-            continue
         truth, others = (reference[key].x @ A.T for reference in (exact, peft))
-        errors = [_root_mean_square(each - truth) for each in (values, others)]
-        last_bit = 1e-6 * _root_mean_square(truth)
-        assert bool((errors[0] <= torch.maximum(2 * errors[1], last_bit)).all()), (key, errors)
+        scale = truth.pow(2).mean(dim=0).sqrt()
+        both = torch.stack([values - truth, others - truth]) / scale  # (2, tokens, rank)
+        errors.setdefault((key[0], key[2]), []).append(both)
+    assert len(errors) > 0
+    for parameter, parts in errors.items():
+        ours, pefts = torch.cat(parts, dim=1).pow(2).mean(dim=1).sqrt()  # (rank,)
+        last_bit = torch.full_like(pefts, 1e-6)
+        assert bool((ours <= torch.maximum(2 * pefts, last_bit)).all()), (parameter, ours, pefts)
 
 
 @pytest.mark.parametrize("rank", [1, 4])
@@ -291,7 +294,7 @@ def test_an_expert_without_tokens_has_no_columns(tmp_path: Path) -> None:
         assert routed.tokens.tolist() == [0, 1] * 3
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["qwen3", "gpt-oss"])
 def test_padding_never_leaks_and_never_counts(tmp_path: Path, name: str) -> None:
     case = _case(tmp_path, name)
     model = case.model()

@@ -129,11 +129,25 @@ def _statistics(values: np.ndarray) -> dict[str, object]:
         "max": float(values.max()),
         "mean": values.mean(dtype=np.float64),
         "std": values.std(dtype=np.float64),
+        **_shape(values.astype(np.float64)),
         "effect_scale": 0.731,
+        "rms_effect": 0.731 * float(np.sqrt((values.astype(np.float64) ** 2).mean())),
+        "token_omega_squared": 0.634,
+        "position_omega_squared": 0.0,
         "bin_edges": edges,
         "total_counts": total,
         "positive_counts": positive,
         "negative_counts": negative,
+    }
+
+
+def _shape(values: np.ndarray) -> dict[str, object]:
+    centred, shares = values - values.mean(), (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+    return {
+        "skewness": (centred**3).mean() / values.std() ** 3,
+        "kurtosis": (centred**4).mean() / values.std() ** 4 - 3,
+        "quantiles": np.quantile(values, shares, method="inverted_cdf"),
+        "density": [(np.abs(values) > multiple * values.std()).mean() for multiple in (1, 2, 3, 5)],
     }
 
 

@@ -45,7 +45,9 @@ def carried(layer: Layer) -> Layer:
         return msgspec.structs.replace(each, token_id=None, occurrences=1)
 
     def feature(each: Feature) -> Feature:
-        statistics = msgspec.structs.replace(each.statistics, non_finite=None, effect_scale=None, tied=False)
+        unknown = ("non_finite", "skewness", "kurtosis", "quantiles", "density", "effect_scale", "rms_effect")
+        unknown += ("token_omega_squared", "position_omega_squared")
+        statistics = msgspec.structs.replace(each.statistics, tied=False, **dict.fromkeys(unknown))
         lists = {"positive": tuple(map(example, each.positive)), "negative": tuple(map(example, each.negative))}
         return msgspec.structs.replace(each, statistics=statistics, **lists)
 

@@ -73,11 +73,31 @@ def test_the_one_direction_left_of_a_module_of_rank_two_keeps_its_component() ->
     assert features(layer_from_tables(left))[0].keys["positive"] == "layer_7_up_proj_s0_positive"
 
 
-@pytest.mark.parametrize("field", ["min", "max", "mean", "std", "effect_scale"])
+@pytest.mark.parametrize("field", ["min", "max", "mean", "std", "kurtosis", "rms_effect"])
 def test_a_statistic_that_is_not_finite_is_named(field: str) -> None:
     tables = with_statistics(samples.layer_tables(3, TOKENS, projections=["up_proj"]), **{field: float("nan")})
     with pytest.raises(ValueError, match=f"layer 3 up_proj component 0: {field} is nan"):
         layer_from_tables(tables)
+
+
+def test_every_statistic_of_the_table_is_on_the_page() -> None:
+    tables = samples.layer_tables(2, TOKENS, projections=["up_proj"])
+    (row,) = tables.statistics.to_pylist()
+    statistics = features(layer_from_tables(tables))[0].statistics
+    names = [name for name in row if name in statistics.__struct_fields__ and name not in ("quantiles", "density")]
+    assert len(names) == 13
+    for name in names:
+        value = getattr(statistics, name)
+        assert (float(np.float32(value)) if name in ("min", "max") else value) == row[name]
+    assert [float(np.float32(value)) for value in statistics.quantiles or ()] == row["quantiles"]
+    assert list(statistics.density or ()) == row["density"]
+
+
+def test_a_statistic_that_is_not_defined_is_not_known() -> None:
+    undefined = dict.fromkeys(("skewness", "kurtosis", "token_omega_squared", "position_omega_squared"))
+    tables = with_statistics(samples.layer_tables(2, TOKENS, projections=["up_proj"]), **undefined)
+    statistics = features(layer_from_tables(tables))[0].statistics
+    assert [getattr(statistics, name) for name in undefined] == [None] * 4
 
 
 def test_float32_is_written_as_short_as_it_can_be_and_reads_back_the_same() -> None:

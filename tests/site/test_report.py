@@ -85,6 +85,8 @@ def test_starred_notes_come_first_with_their_best_examples() -> None:
     starred = text[text.index("Starred") : text.index("All other notes")]
     assert "Layer 1 k_proj , positive" in starred
     assert "seen" in starred
+    statistics = ours.adapters[0].layers[1].projections[1].features[0].statistics
+    assert f"std {statistics.std:.4g} · RMS effect {statistics.rms_effect:.4g} · token alone explains 63%" in starred
     assert f"{best.activation:#.4g}" in starred
     assert "plain" in text[text.index("All other notes") :]
     assert "no adapter here" not in text
@@ -118,6 +120,9 @@ def test_the_csv_joins_notes_with_best_examples() -> None:
     assert (row["layer"], row["component"], row["starred"]) == ("0", "", "True")
     assert float(row["best_activation"]) == best.activation < 0
     assert row["best_token"].lstrip("'") == best.tokens[best.target]
+    statistics = ours.adapters[0].layers[0].projections[5].features[0].statistics
+    for name in ("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared"):
+        assert float(row[name]) == getattr(statistics, name)
 
 
 @pytest.mark.parametrize("start", FORMULA_STARTS)
