@@ -28,6 +28,7 @@ from loradash_assets.compute.experts import (
     parameter_obstacle,
     place,
 )
+from loradash_assets.compute.reach import NEVER_CALLED, never_called
 from loradash_assets.schema import FEATURES
 
 if TYPE_CHECKING:
@@ -212,9 +213,13 @@ def _modules(
     model: PeftModel, names: Sequence[str], tensors: Mapping[str, Tensor]
 ) -> tuple[list[AdaptedModule], dict[str, str]]:
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora.layer import ParamWrapper
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
     unrecorded = dict(_unrecorded(adapted))
+    called = {name: module for name, module in adapted.items() if not isinstance(module, ParamWrapper)}
+    idle = never_called(cast("PreTrainedModel", model.get_base_model()), called)
+    unrecorded = {**dict.fromkeys(idle, NEVER_CALLED), **unrecorded}
     parts = [
         (part, cast("Any", module))
         for path, module in adapted.items()

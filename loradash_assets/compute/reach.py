@@ -1,6 +1,7 @@
 """Which adapted modules a forward pass calls at all, found without memory for weights and without arithmetic.
 
-Some models read a module's weight and never call the module (Mamba's `dt_proj`): PEFT adapts it, and nothing happens.
+Some models read a module's weight and never call the module (Mamba's `dt_proj`), or call it for images only: PEFT
+adapts it, and on text nothing happens.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-NEVER_CALLED = "the model reads its weight without calling it, so the adapter has no effect there"
+NEVER_CALLED = "a forward pass on text never calls it, so the adapter has no effect there"
 TOKENS = 4
 SKIP_EXPERTS = "loradash_skip"
 
