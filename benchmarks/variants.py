@@ -113,6 +113,10 @@ class Variant:
         return "bitsandbytes was not installed"
 
 
+NF4 = (
+    "the base quantised to 4 bits by bitsandbytes; where the CPU has AVX-512, PEFT's own pass computes in bfloat16, "
+    "loradash's does not"
+)
 VARIANTS = (
     Variant("plain", 'LoRA, `target_modules="all-linear"`', _plain),
     Variant("rsLoRA", "`use_rslora`", partial(_flag, "use_rslora")),
@@ -131,7 +135,7 @@ VARIANTS = (
     Variant("bf16 base", "the base in bfloat16", base_dtype=torch.bfloat16),
     Variant("strong", "‖scaling·BA‖ = 0.1 ‖W‖ in every module", strength=0.1),
     Variant("strongest", "‖scaling·BA‖ = ‖W‖ in every module", strength=1.0),
-    Variant("nf4 base", "the base quantised to 4 bits by bitsandbytes", base="nf4"),
+    Variant("nf4 base", NF4, base="nf4"),
     Variant("int8 base", "the base quantised to 8 bits by bitsandbytes", base="int8"),
 )
 
