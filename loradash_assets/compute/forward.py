@@ -85,13 +85,12 @@ class AdaptedModel:
 
         def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             batch, seq = self._shape
-            x = args[
-                0
-            ]  # (batch, seq, in), or flattened by the model to (batch * seq, in); an embedding's: no last axis
+            # (batch, seq, in), or as the model shapes it (batch * seq, in), (batch, 1, seq, in); an embedding's: no in
+            x = args[0]
             rows = tuple(x.shape) if of_embedding else tuple(x.shape[:-1])
             if rows == (1, seq) and of_embedding:  # positions, the same for each example
                 x, rows = x.expand(batch, seq), (batch, seq)
-            if rows not in {(batch, seq), (batch * seq,)} or module.name in self._recorded:
+            if rows not in {(batch, seq), (batch * seq,), (batch, 1, seq)} or module.name in self._recorded:
                 raise AdapterError(
                     f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
                     "more than one of them, so its activations belong to no particular token"
