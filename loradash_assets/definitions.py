@@ -13,6 +13,7 @@ import dagster as dg
 
 from loradash_assets.assets.activations import recording_asset
 from loradash_assets.assets.adapter import adapter_assets
+from loradash_assets.assets.coactivation import coactivation_asset
 from loradash_assets.assets.dashboard import output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
@@ -45,6 +46,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 *(asset for adapter, _ in layers for asset in adapter_assets(adapter)),
                 recording_asset(adapters(settings)),
                 *(table_assets(adapter, touched) for adapter, touched in layers),
+                *(coactivation_asset(adapter) for adapter, _ in layers),
                 interpretations_asset(adapters(settings)),
                 *output_assets(layers),
             ],

@@ -181,7 +181,8 @@ COACTIVATION = pa.schema(
         _column(
             "partners",
             pa.list_(pa.int32()),
-            "other features, as rows of this table, from 0; highest |correlation| first: all, or 50 of more than 2,048",
+            "other features, numbered from 0 in the order of the adapter's rows here, highest |correlation| first: "
+            "all, or 50 of more than 2,048",
         ),
         _column("correlations", pa.list_(pa.float32()), "Pearson correlation with each partner over every token"),
     ]

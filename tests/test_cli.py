@@ -100,7 +100,7 @@ def test_a_build_leaves_the_results_and_prints_what_each_asset_did(
         f"Dashboard: {dashboard}",
         "Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.",
     ]
-    assert len(said(done.stderr)) == 14
+    assert len(said(done.stderr)) == 15
     assert [line for line in said(done.stderr) if not OWN_LINE.fullmatch(line)] == []
     assert set(contents(project / "output")) >= OUTPUTS - {"tables"}
     assert {path.name for path in (project / "output").iterdir()} >= OUTPUTS

@@ -15,7 +15,7 @@ from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.site.outputs"
-STAGES = ("features", "activations", "geometry")  # of each adapter
+STAGES = ("features", "activations", "geometry", "coactivation")  # of each adapter
 Layers = Sequence[tuple[Adapter, Sequence[int]]]  # the project's adapters, each with the layers that it touches
 
 
@@ -112,6 +112,7 @@ def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapp
         layers={layer: entry.path for layer, entry in tables.items()},
         features=stages["features"].path,
         geometry=stages["geometry"].path,
+        coactivation=stages["coactivation"].path,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,22 @@ from loradash_assets.schema import POLARITIES, TOP_TOKENS
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """Tokens that have the same context, among all tokens or among `numbers` (n,), ascending.
+
+    first, counts: (tokens,) or (n,): whether a token is the first with its context, how many have it.
+    """
+
+    first: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+    numbers: NDArray[np.int64] | None = None
+
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where these tokens, all of them among those here, stand in `first` and `counts`."""
+        return numbers if self.numbers is None else np.searchsorted(self.numbers, numbers)
+
+
+@dataclass(frozen=True)
 class PromptTokens:
     """The prompts token by token: all (tokens,), in the order of the token numbers."""
 
@@ -26,8 +41,7 @@ class PromptTokens:
     ids: pa.Array
     texts: pa.Array
     prefixes: NDArray[np.int64]
-    first: NDArray[np.bool_]  # the first token with its context
-    occurrences: NDArray[np.int64]  # how many tokens have its context
+    repeats: Repeats
 
     @classmethod
     def of(cls, prompts: pa.Table) -> PromptTokens:
@@ -35,15 +49,12 @@ class PromptTokens:
         columns = [prompts.column(name).combine_chunks() for name in ("token_ids", "tokens", "prefixes")]
         ids, texts, prefixes = (column.flatten() for column in columns)
         prefix_of = prefixes.to_numpy()
-        return cls(TokenIndex.of_prompts(prompts), ids, texts, prefix_of, *first_occurrences(prefix_of))
+        return cls(TokenIndex.of_prompts(prompts), ids, texts, prefix_of, Repeats(*first_occurrences(prefix_of)))
 
     def among(self, numbers: NDArray[np.int64]) -> PromptTokens:
         """Return the same tokens for features that see only `numbers` (n,): contexts are counted among these."""
         numbers = np.sort(numbers)
-        seen, counts = first_occurrences(self.prefixes[numbers])
-        first, occurrences = np.zeros_like(self.first), np.zeros_like(self.occurrences)
-        first[numbers], occurrences[numbers] = seen, counts
-        return replace(self, first=first, occurrences=occurrences)
+        return replace(self, repeats=Repeats(*first_occurrences(self.prefixes[numbers]), numbers))
 
 
 @dataclass(frozen=True)
@@ -59,19 +70,20 @@ class Listed:
         """Whether it is every token."""
         return not self.distinct and self.kept is None
 
-    @cached_property
-    def _mask(self) -> NDArray[np.bool_] | None:
-        if not self.distinct:
-            return self.kept
-        return self.prompts.first if self.kept is None else self.prompts.first & self.kept
-
     def among(self, numbers: NDArray[np.int64]) -> NDArray[np.intp] | None:
         """The places of the listed ones among `numbers`; None if all are."""
-        return None if self._mask is None else np.flatnonzero(self._mask[numbers])
+        if self.is_every:
+            return None
+        listed = np.ones(numbers.size, np.bool_) if self.kept is None else self.kept[numbers]
+        if self.distinct:
+            repeats = self.prompts.repeats
+            listed = listed & repeats.first[repeats.places(numbers)]
+        return np.flatnonzero(listed)
 
     def occurrences(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many tokens each listed one stands for."""
-        return self.prompts.occurrences[numbers] if self.distinct else np.ones_like(numbers)
+        repeats = self.prompts.repeats
+        return repeats.counts[repeats.places(numbers)] if self.distinct else np.ones_like(numbers)
 
 
 class Listing:

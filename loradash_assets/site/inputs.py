@@ -132,6 +132,7 @@ class AdapterInputs:
     layers: Mapping[int, Path]
     features: Path
     geometry: Path
+    coactivation: Path
 
     def plain(self) -> Iterator[LayerTables]:
         """Yield each layer's plain list in the raw basis."""

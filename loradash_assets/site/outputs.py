@@ -56,6 +56,7 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
         "samples": pa.concat_tables([pq.read_table(directory / "samples.parquet") for directory in directories]),
         "statistics": pa.concat_tables([pq.read_table(directory / "statistics.parquet") for directory in directories]),
         "features": adapter.feature_table(),
+        "coactivation": pq.read_table(adapter.coactivation / "coactivation.parquet"),
         "cosines": pq.read_table(adapter.geometry / "cosines.parquet"),
     }
     return {

@@ -23,7 +23,16 @@ from tests.assets.graph import Graph
 from tests.projects import save_adapter, save_base, save_project
 
 LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
-STAGES = ["dataset_rows", "base_model", "prompts", "features", "geometry", "activations", "interpretations"]
+STAGES = [
+    "dataset_rows",
+    "base_model",
+    "prompts",
+    "features",
+    "geometry",
+    "activations",
+    "coactivation",
+    "interpretations",
+]
 OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report"]
 
 
@@ -62,7 +71,7 @@ def test_every_asset_is_described_grouped_and_versioned(built: Graph) -> None:
 
 
 def test_the_tables_of_the_graph_show_rows_columns_and_a_preview(built: Graph) -> None:
-    for asset in ("dataset_rows", "prompts", "features", "geometry", *LAYERS):
+    for asset in ("dataset_rows", "prompts", "features", "geometry", "coactivation", *LAYERS):
         metadata = built.metadata(asset)
         assert metadata["dagster/row_count"].value > 0
         columns = metadata["dagster/column_schema"].schema.columns
@@ -109,7 +118,7 @@ def test_a_layer_without_its_inputs_says_what_to_do(graph: Graph) -> None:
     ("section", "fields", "unchanged"),
     [
         ("tables", {"context_window": 2}, STAGES),
-        ("tables", {"basis": "svd"}, STAGES),
+        ("tables", {"basis": "svd"}, [stage for stage in STAGES if stage != "coactivation"]),
         ("tables", {"distinct_contexts": False}, STAGES),
         ("tables", {"exclude_special_tokens": True}, STAGES),
         ("tables", {"exclude_first_positions": 2}, STAGES),

@@ -16,7 +16,13 @@ from tests.assets.graph import Graph
 from tests.projects import save_adapter, save_project
 
 STEP = "adapters/step-200"
-OF_ADAPTERS = ["features", "geometry", "activations", *(f"top_tokens/layer_{layer:02d}" for layer in range(3))]
+OF_ADAPTERS = [
+    "features",
+    "geometry",
+    "activations",
+    "coactivation",
+    *(f"top_tokens/layer_{layer:02d}" for layer in range(3)),
+]
 
 
 def save(directory: Path) -> Path:
@@ -98,7 +104,7 @@ def test_one_adapter_can_be_recorded_where_the_other_was_never_looked_at(graph: 
 
 def test_the_published_tables_name_the_adapter(both: Graph) -> None:
     tables = both.project / "output" / "tables"
-    for name in ("top_tokens", "statistics", "features", "cosines"):
+    for name in ("top_tokens", "samples", "statistics", "coactivation", "features", "cosines"):
         table = pq.read_table(tables / f"{name}.parquet")
         assert table.column_names[0] == "adapter"
         assert set(table["adapter"].to_pylist()) == {"adapter", "step-200"}, name

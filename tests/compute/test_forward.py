@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -46,6 +47,18 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "opt": OPTConfig(**COMMON, **ATTENTION, ffn_dim=24, word_embed_proj_dim=16, pad_token_id=0),
     "qwen2": Qwen2Config(**COMMON, **GATED),
     "gemma": GemmaConfig(**COMMON, **GATED, head_dim=4, pad_token_id=0),
+    "deepseek": DeepseekV3Config(  # shapes the input of kv_b_proj (batch, 1, seq, in)
+        **COMMON,
+        **ATTENTION,
+        intermediate_size=24,
+        num_key_value_heads=4,
+        first_k_dense_replace=2,
+        q_lora_rank=8,
+        kv_lora_rank=8,
+        qk_nope_head_dim=4,
+        qk_rope_head_dim=4,
+        v_head_dim=4,
+    ),
     "phi3": Phi3Config(**COMMON, **GATED, pad_token_id=0),
 }
 EXAMPLES = [np.random.default_rng(0).integers(3, VOCABULARY, length) for length in (7, 23, 1, 40, 16)]
@@ -81,6 +94,8 @@ class Case:
 def _case(directory: Path, config: PretrainedConfig, *, bfloat16: bool = False, **options: Any) -> Case:
     save_base(directory / "base", config)
     options["fan_in_fan_out"] = isinstance(config, GPT2Config)
+    if isinstance(config, DeepseekV3Config):  # which PEFT takes for a mixture of experts, dense as it is
+        options = {"target_modules": ["q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"], **options}
     save_adapter(directory / "adapter", directory / "base", **options)
     if bfloat16:
         file = directory / "adapter" / "adapter_model.safetensors"
