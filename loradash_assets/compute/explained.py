@@ -117,7 +117,8 @@ class ExplainedVariance:
         if first >= last:
             return
         here = slice(first - tile.rows.start, last - tile.rows.start)
-        weights = np.rint(tile.z[here] * 2.0**self._bits)
+        weights = tile.z[here] * 2.0**self._bits
+        np.rint(weights, out=weights)
         sums = np.bincount(located.index(last - first), weights.ravel(), (last - first) * located.groups.size)
         rows = np.arange(first, last) - self.rows.start
         self._sums[rows[:, None], located.groups] += sums.reshape(last - first, -1).astype(np.int64)

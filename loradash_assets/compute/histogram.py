@@ -59,7 +59,8 @@ class HistogramCounter:
         place += self._offset[tile.rows, None]
         index = place.astype(np.int64)
         place -= index
-        near = np.abs(place - 0.5) > 0.5 - _NEAR * self._bins
+        place -= 0.5
+        near = np.abs(place, out=place) > 0.5 - _NEAR * self._bins
         np.minimum(index, self._bins - 1, out=index)
         if not near.any():
             return index

@@ -47,10 +47,11 @@ class MomentCounter:
         """Take in a tile."""
         starts = np.arange(0, tile.z.shape[1], _SPAN)
         lengths = np.diff(starts, append=tile.z.shape[1])
-        square = tile.z * tile.z
-        for place, power in enumerate((tile.z, square, square * tile.z, square * square)):
-            bits = (power * 2.0**_BITS + _SHIFT).view(np.int64)
-            sums = np.add.reduceat(bits, starts, axis=1)  # (rows, spans), modulo 2**64
+        power = tile.z * 2.0**_BITS
+        for place in range(_POWERS):
+            shifted = power + _SHIFT
+            power *= tile.z
+            sums = np.add.reduceat(shifted.view(np.int64), starts, axis=1)  # (rows, spans), modulo 2**64
             sums -= lengths * _SHIFT_BITS
             self._sums[0, place, tile.rows] += (sums >> _HALF).sum(axis=1)
             self._sums[1, place, tile.rows] += (sums & ((1 << _HALF) - 1)).sum(axis=1)

@@ -109,4 +109,7 @@ class QuantileCounter:
 def _ordered(activations: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Integers in the order of the activations, -0.0 as 0.0; infinities and NaN lie at both ends."""
     bits = (activations + np.float32(0)).view(np.int32)
-    return (bits ^ ((bits >> 31) | _SIGN)).view(np.uint32)
+    turned = bits >> 31
+    turned |= _SIGN
+    turned ^= bits
+    return turned.view(np.uint32)
