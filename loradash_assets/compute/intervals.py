@@ -36,7 +36,10 @@ class IntervalSampler:
         self._features = np.arange(features)
         self._intervals = intervals
         self._total = ranges.count
-        self.edges = np.linspace(ranges.low, ranges.high, intervals + 1, axis=1)  # (features, intervals + 1)
+        # Not numpy.linspace: it rounds differently where any other feature has one value only.
+        steps = (ranges.high - ranges.low) / intervals
+        self.edges = np.arange(intervals + 1) * steps[:, None] + ranges.low[:, None]  # (features, intervals + 1)
+        self.edges[:, -1] = ranges.high
         # Activations are float32: comparing them with the next float32 up is comparing them with the edge itself.
         self._bounds = _up(self.edges)
         self._bounds[:, 0], self._bounds[:, -1] = -np.inf, np.inf

@@ -107,7 +107,7 @@ def test_statistics_histogram_and_cosines_show_the_tables_numbers(visit: Open, d
         [row[name] for name in ("min", "max", "mean", "std")], rel=1e-3
     )
     expect(column.locator("svg.histogram")).not_to_be_visible()
-    column.locator("summary").click()
+    column.locator(".distribution summary").click()
     expect(page.locator("svg.histogram").last).to_be_visible()
     counted = sum(count > 0 for count in row["total_counts"])
     assert counted <= column.locator("svg rect").count() <= counted + 1  # the bin across zero is cut in two
