@@ -36,7 +36,7 @@ class IntervalSampler:
         self._features = np.arange(features)
         self._intervals = intervals
         self._total = ranges.count
-        # Not by numpy's linspace, which rounds otherwise for all features if one of them is constant.
+        # Not numpy.linspace: it rounds differently where any other feature has one value only.
         steps = (ranges.high - ranges.low) / intervals
         self.edges = np.arange(intervals + 1) * steps[:, None] + ranges.low[:, None]  # (features, intervals + 1)
         self.edges[:, -1] = ranges.high

@@ -31,5 +31,5 @@ function samplesPanel(data, feature, label) {
   };
   const summary = element("summary", {}, "Across the range ", element("small", {}, "tokens drawn at random"));
   const details = element("details", { class: "samples", open: samplesOpen, ontoggle: toggled }, summary, drawn);
-  return [element("section", { class: "panel range", "aria-label": `${label}, across the range` }, details)];
+  return [element("section", { class: "range", "aria-label": `${label}, across the range` }, details)];
 }

@@ -75,6 +75,17 @@ def test_the_tokens_of_lowest_priority_of_every_interval_are_drawn(tokens: int, 
             assert kept.tolist() == row[expected].tolist()
 
 
+def test_the_intervals_of_a_feature_do_not_depend_on_other_features() -> None:
+    values = _shapes(999)
+    for intervals in (3, 7, 10):
+        together = _sampler(values, [np.arange(999)], intervals, 2, seed=0)
+        for feature in range(len(values)):
+            alone = _sampler(values[feature : feature + 1], [np.arange(999)], intervals, 2, seed=0)
+            assert alone.edges[0].tobytes() == together.edges[feature].tobytes()
+            rows = slice(feature * intervals, (feature + 1) * intervals)
+            assert alone.drawn.numbers.tolist() == together.drawn.numbers[rows].tolist()
+
+
 def _statistic(counts: NDArray[np.int64], expected: float) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
