@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,44 +10,7 @@ import torch
 import yaml
 
 from tests.end_to_end import reference
-from tests.projects import save_project
-
-REPOSITORY = Path(__file__).parents[2]
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass(frozen=True)
-class Built:
-    """A project after `loradash build`, and what brute force makes of the same files."""
-
-    project: Path
-    adapter: Path
-    export: dict[str, Any]
-    examples: list[reference.Example]
-    model: Path
-
-    def recorded(self) -> reference.Values:
-        features = {layer["layerIdx"]: PROJECTIONS for layer in self.export["layers"]}
-        return reference.recorded_activations(self.project / ".loradash" / "store", self.examples, features)
-
-    def forward(self, dtype: torch.dtype) -> reference.Values:
-        return reference.forward_activations(self.model, self.adapter, self.examples, dtype)
-
-
-def _build(project: Path, dataset: Path, adapter: Path, rows: int) -> Built:
-    run = subprocess.run(
-        [sys.executable, "-m", "loradash_assets", "build"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    store = project / ".loradash" / "store"
-    base = store / json.loads((store / "references" / "base_model.json").read_text())["entry"] / "model"
-    model = base if base.is_dir() else project / "base"
-    export = json.loads((project / "output" / "activations_data.json").read_text())
-    return Built(project, adapter, export, reference.read_examples(dataset, model, rows), model)
+from tests.end_to_end.builds import PROJECTIONS, REPOSITORY, Built, build, build_tiny
 
 
 @pytest.fixture(scope="module", params=["tiny", "demo"])
@@ -60,14 +18,13 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The tiny project with random weights, and the demo with its own settings on its first rows."""
     project = tmp_path_factory.mktemp(request.param)
     if request.param == "tiny":
-        save_project(project, tables={"context_window": 4, "top_k": 9})
-        return _build(project, project / "rows.jsonl", project / "adapter", 100)
+        return build_tiny(project)
     settings = yaml.safe_load((REPOSITORY / "loradash.yaml").read_text())
     adapter, dataset = REPOSITORY / settings["adapter"]["path"], REPOSITORY / settings["dataset"]["path"]
     settings["adapter"]["path"], settings["dataset"]["path"] = str(adapter), str(dataset)
     settings["dataset"]["num_examples"] = 8
     (project / "loradash.yaml").write_text(yaml.safe_dump(settings))
-    return _build(project, dataset, adapter, 8)
+    return build(project, dataset, adapter, 8)
 
 
 def test_every_list_is_a_sort_of_the_recorded_values(built: Built) -> None:
