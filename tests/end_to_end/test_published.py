@@ -64,7 +64,7 @@ def test_every_statistic_is_that_of_the_recorded_values(built: Built, filtered: 
 def test_every_correlation_is_numpys(built: Built) -> None:
     recorded, rows = built.recorded(), _table(built, "coactivation")
     features = [np.concatenate(recorded[row["layer"], row["projection"]]) for row in rows]
-    expected: np.ndarray = np.corrcoef(np.array(features, np.float64))
+    expected = np.asarray(np.corrcoef(np.array(features, np.float64)))
     for number, row in enumerate(rows):
         assert sorted(row["partners"]) == [other for other in range(len(rows)) if other != number]
         np.testing.assert_allclose(row["correlations"], expected[number, row["partners"]], atol=1e-5)
