@@ -73,8 +73,8 @@ class HistogramCounter:
     def result(self) -> Histograms:
         """The counts; only the bin that zero falls into holds activations of both signs."""
         total, edges = self._total, self._edges
-        zero = np.minimum((edges <= 0).sum(axis=1) - 1, self._bins - 1)[:, None]  # (features, 1); -1: all are above
-        zero = np.where(edges[:, -1:] < 0, self._bins, zero)
+        # (features, 1): -1 where all bins lie above zero, the last bin where all lie below.
+        zero = np.minimum((edges <= 0).sum(axis=1) - 1, self._bins - 1)[:, None]
         bins = np.arange(self._bins)
         positive = np.where(bins > zero, total, 0)
         negative = np.where(bins < zero, total, 0)

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loradash_assets.compute import explained
+from loradash_assets.compute.explained import ExplainedVariance, Groups
+from loradash_assets.compute.moments import MomentCounter
+from loradash_assets.compute.statistics import RangeCounter, tiles
 from tests.compute.summaries import Floats, serialised, summary
 
 THOUSANDTHS = (1, 10, 50, 250, 500, 750, 950, 990, 999)
@@ -152,3 +155,24 @@ def test_tokens_that_occur_once_explain_nothing_of_noise() -> None:
     (row,) = summary(noise, ids=np.maximum(np.arange(4000), 1000), positions=np.arange(4000)).to_pylist()
     assert row["token_omega_squared"] < 0.03  # the share between groups is 3/4
     assert row["position_omega_squared"] is None  # no two tokens share a position
+
+
+def test_features_that_see_some_tokens_have_groups_among_these() -> None:
+    generator = np.random.default_rng(6)
+    ids, positions = generator.integers(0, 40, 900), generator.integers(0, 30, 900)
+    seen = np.flatnonzero((ids % 3 > 0) & (generator.random(900) < 0.5))
+    groups = [Groups.by(each) for each in (ids, positions)]
+    narrow = [each.among(seen) for each in groups]
+    assert [each.count for each in narrow] == [np.unique(each[seen]).size for each in (ids, positions)]
+    ranges, values = RangeCounter(1), generator.standard_normal((1, seen.size)).astype("f4") + ids[seen].astype("f4")
+    ranges.update(values)
+    (row,) = summary(values, ids=ids[seen], positions=positions[seen]).to_pylist()
+    for name, each in zip(("token", "position"), narrow, strict=True):
+        counter = ExplainedVariance(ranges.result(), each)
+        located = counter.locate(seen)
+        moments = MomentCounter(ranges.result())
+        for tile in tiles(values, ranges.result(), slice(0, 1)):
+            counter.update(tile, located)
+            moments.update(tile)
+        assert not counter.next_pass(moments.result())
+        assert counter.result()[0] == pytest.approx(row[f"{name}_omega_squared"], rel=1e-12)
