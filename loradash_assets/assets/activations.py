@@ -1,7 +1,6 @@
 """Recorded activations: the only step that runs the model, once loaded for all adapters."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +39,16 @@ def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
         store_io: dg.ResourceParam[StoreIOManager],
     ) -> Iterator[dg.MaterializeResult[Entry]]:
         step = _Step(context, project, store_io)
+        failures: list[dg.Failure] = []
         for key, adapter in by_key.items():
             if key in context.selected_asset_keys:
-                yield step.record(adapter)
+                try:
+                    yield step.record(adapter)
+                except dg.Failure as failure:  # of one adapter: the others can be recorded all the same
+                    failures.append(failure)
+        if failures:
+            reasons = "\n".join(str(failure.description) for failure in failures)
+            raise dg.Failure(reasons, allow_retries=False) from failures[0]
 
     return activations
 
@@ -65,14 +71,14 @@ class _Step:
     """One run of the step: what its adapters share. Only the inputs of selected adapters need to be there."""
 
     def __init__(self, context: dg.AssetExecutionContext, project: Project, store: StoreIOManager) -> None:
-        from loradash_assets.compute.activations import load_base
+        from loradash_assets.compute.activations import SharedBase
 
         self._context = context
         self._project = project
         self._store = store
         self._prompts = store.latest(dg.AssetKey("prompts"))
         self._base_model = store.latest(dg.AssetKey("base_model"))
-        self._load_base = cache(load_base)
+        self._load_base = SharedBase()
 
     def record(self, adapter: Adapter) -> dg.MaterializeResult[Entry]:
         key, settings = adapter_key(adapter, "activations"), self._project.settings

@@ -58,7 +58,7 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
                     rank=settings.adapter.rank,
                     named=None if settings.adapter.allow_other_base else named,
                 )
-            return {**facts, "adapter": adapter.path}
+            return {**facts, "_adapter": adapter.path}  # how it is spelled is no content
 
         def describe(entry: Entry) -> Metadata:
             table = pq.read_table(entry.path / "features.parquet")

@@ -15,7 +15,8 @@ from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.site.outputs"
-STAGES = ("features", "activations", "geometry", "coactivation")  # of each adapter
+STAGES = ("features", "activations", "geometry")
+COACTIVATION = "coactivation"
 Layers = Sequence[tuple[Adapter, Sequence[int]]]  # the project's adapters, each with the layers that it touches
 
 
@@ -26,11 +27,12 @@ class _Output:
     kinds: set[str]
     write: Callable[[SiteInputs, Path], dict[str, int]]
     reads_notes: bool = False
+    stages: Sequence[str] = STAGES  # what it needs of each adapter, beside the layers' tables
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
 OF_ALL_ADAPTERS = (
-    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables),
+    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=(*STAGES, COACTIVATION)),
     _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, reads_notes=True),
     _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, reads_notes=True),
 )
@@ -49,7 +51,7 @@ def _place(adapter: Adapter) -> Path:
 
 def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> dg.AssetsDefinition:
     shared = ("base_model", "prompts", *(["interpretations"] if output.reads_notes else []))
-    inputs = {name: dg.AssetKey(name) for name in shared} | _inputs(adapters)
+    inputs = {name: dg.AssetKey(name) for name in shared} | _inputs(adapters, output.stages)
 
     @dg.asset(
         key=key,
@@ -83,11 +85,11 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
     return made
 
 
-def _inputs(adapters: Layers) -> dict[str, dg.AssetKey]:
+def _inputs(adapters: Layers, stages: Sequence[str]) -> dict[str, dg.AssetKey]:
     """The assets that belong to each adapter, by names under which Dagster can hand them over."""
     inputs: dict[str, dg.AssetKey] = {}
     for number, (adapter, layers) in enumerate(adapters):
-        inputs |= {f"{stage}_{number}": adapter_key(adapter, stage) for stage in STAGES}
+        inputs |= {f"{stage}_{number}": adapter_key(adapter, stage) for stage in stages}
         inputs |= {f"{layer_name(layer)}_{number}": table_key(adapter, layer) for layer in layers}
     return inputs
 
@@ -105,6 +107,7 @@ def _site(project: Project, adapters: Layers, entries: Mapping[str, Entry]) -> S
 def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapping[str, Entry]) -> AdapterInputs:
     stages = {stage: entries[f"{stage}_{number}"] for stage in STAGES}
     tables = {layer: entries[f"{layer_name(layer)}_{number}"] for layer in layers}
+    coactivation = entries.get(f"{COACTIVATION}_{number}")
     return AdapterInputs(
         name=adapter.name,
         label=adapter.label,
@@ -112,7 +115,7 @@ def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapp
         layers={layer: entry.path for layer, entry in tables.items()},
         features=stages["features"].path,
         geometry=stages["geometry"].path,
-        coactivation=stages["coactivation"].path,
+        coactivation=coactivation.path if coactivation else None,
     )
 
 
@@ -124,8 +127,8 @@ def _run(made_from: Sequence[Entry], tables: Mapping[int, Entry]) -> Run:
         reason = "the layers' tables were made with different settings: materialise all of 'top_tokens' again"
         raise dg.Failure(reason, allow_retries=False)
     return Run(
-        base_model=base_model["name"],
-        adapter=features["adapter"],
+        base_model=base_model["_name"],
+        adapter=features["_adapter"],
         dataset=prompts["dataset"],
         prompt_format=prompts["prompt_format"],
         num_layers=base_model["layers"],

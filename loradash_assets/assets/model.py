@@ -39,7 +39,7 @@ def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         facts = prepare_base_model(found, directory, trust_remote_code=settings.trust_remote_code)
         return {
             "source": source.fingerprint,
-            "name": settings.base_model,
+            "_name": settings.base_model,  # how it is spelled is no content
             "revision": revision,
             "_files": str(found),
             **facts,

@@ -51,6 +51,25 @@ def load_base(directory: Path, dtype: str, device: str, trust_remote_code: bool)
     return load_model(directory, dtype=dtype, device=choose_device(device), trust_remote_code=trust_remote_code)
 
 
+class SharedBase:
+    """Loads the base model once for several adapters; a quantised one again for each.
+
+    bitsandbytes moves a weight out of its parameter at the first forward pass, so another one finds it gone.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: tuple[tuple[Path, str, str, bool], PreTrainedModel] | None = None
+
+    def __call__(self, directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+        """Return the base model, loaded. Raises ModelError."""
+        key = (directory, dtype, device, trust_remote_code)
+        if self._loaded is not None and self._loaded[0] == key:
+            return self._loaded[1]
+        model = load_base(*key)
+        self._loaded = None if getattr(model, "is_quantized", False) else (key, model)
+        return model
+
+
 def record_activations(
     recording: Recording,
     target: Path,

@@ -14,6 +14,7 @@ CONFIG = "adapter_config.json"
 SAFETENSORS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
 READS = (".lora_A.weight", ".lora_embedding_A")  # how the names of A end: linear modules, embeddings
+PREFIX = "base_model.model."
 MAX_HEADER_BYTES = 100_000_000
 MAX_NAMED = 5
 
@@ -87,6 +88,12 @@ def _unpickled(file: Path) -> dict[str, Any]:
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # the unpickler trusts the file: a damaged one fails anywhere in it
         raise AdapterError(f"adapter.path: cannot read {file}: {error}") from error
+
+
+def brought_weights(directory: Path) -> set[str]:
+    """Return the names, as the base model has them, of what the adapter brings that is not LoRA: biases, embeddings."""
+    names = tensor_names(weights_file(directory, allow_pickle=True))
+    return {name.removeprefix(PREFIX).replace(".base_layer.", ".") for name in names if ".lora_" not in name}
 
 
 def layers(names: list[str]) -> list[int]:

@@ -14,11 +14,12 @@ from loradash_assets.compute.errors import AdapterError
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
+CHECKPOINT = re.compile(r"(checkpoint|ckpt|step|epoch|run|v)[-_]?\d+", re.IGNORECASE)
 SIZE = re.compile(r"\d[bm](?![a-z0-9])", re.IGNORECASE)  # 7B, 135M
 GGUF_LEVEL = re.compile(r"(?<![a-z0-9])i?q\d(_[01klmsx]+)*(?![a-z0-9])")  # Q4_1, q5_k_m, IQ2_XS
 COPIES = re.compile(
     r"meta|instruct|it|chat|hf|gguf|ggml|unsloth|dynamic|ud|bnb|nf4|[48]bit|awq|gptq|hqq|torchao|quantized|quant"
-    r"|int[48]|fp?(8|16|32)|bf16|w\d+a\d+"
+    r"|int[48]|fp?(8|16|32)|bf16|w\d+(a\d+)?|g\d+"
 )
 
 
@@ -50,11 +51,13 @@ def is_another_model(recorded: str, configured: str) -> bool:
 
 
 def _name(reference: str) -> str:
-    """Return the part that names a model, or nothing where none does: `./merged`, `/data/checkpoint-500`."""
+    """Return the part that names a model, or nothing where none does: `models/base`, `/data/checkpoint-500`."""
     path = reference.replace("\\", "/").rstrip("/")
     if cached := HUB_CACHE.search(path):
         return cached[2]
     last = path.rpartition("/")[2]
+    if CHECKPOINT.fullmatch(last) or not re.search(r"\d", last):
+        return ""
     return last if HUB_NAME.fullmatch(path) or SIZE.search(last) else ""
 
 

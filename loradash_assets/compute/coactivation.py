@@ -71,20 +71,27 @@ class AdapterRecording:
         streams = zip(*(layer.chunks() for layer, _, _ in wanted), strict=True)
         for numbers, parts in zip(chunk_tokens(self.directory), streams, strict=True):
             yield np.concatenate(
-                [_spread(numbers, chunks, views)[part] for chunks, (_, views, part) in zip(parts, wanted, strict=True)]
+                [_spread(numbers, chunks, views, part) for chunks, (_, views, part) in zip(parts, wanted, strict=True)]
             )
 
 
-def _spread(numbers: NDArray[np.int64], chunks: Sequence[Chunk], views: Sequence[View]) -> NDArray[np.float32]:
-    """A layer's activations, in the views of its blocks, on these tokens: (features of the layer, tokens)."""
+def _spread(
+    numbers: NDArray[np.int64], chunks: Sequence[Chunk], views: Sequence[View], rows: slice
+) -> NDArray[np.float32]:
+    """Some of a layer's activations, in the views of its blocks, on these tokens: (rows, tokens)."""
     parts: list[NDArray[np.float32]] = []
-    for (seen, values), view in zip(chunks, views, strict=True):
-        part = view.of(values)
+    stops = accumulate(view.features for view in views)
+    order = np.argsort(numbers)
+    for (seen, values), view, stop in zip(chunks, views, stops, strict=True):
+        start = stop - view.features
+        first, last = max(rows.start - start, 0), min(rows.stop - start, view.features)
+        if first >= last:
+            continue
+        part = view.of(values)[first:last]
         if not np.array_equal(seen, numbers):
-            order = np.argsort(numbers)
-            places = order[np.searchsorted(numbers, seen, sorter=order)]
-            part = np.zeros((view.features, numbers.size), np.float32)
-            part[:, places] = view.of(values)
+            spread = np.zeros((last - first, numbers.size), np.float32)
+            spread[:, order[np.searchsorted(numbers, seen, sorter=order)]] = part
+            part = spread
         parts.append(part)
     return np.concatenate(parts)
 

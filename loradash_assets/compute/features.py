@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from loradash_assets.compute.adapter_config import read_config
-from loradash_assets.compute.adapter_files import CONFIG, layer_of, weights_file
+from loradash_assets.compute.adapter_files import CONFIG, PREFIX, layer_of, weights_file
 from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.experts import (
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 ADAPTER_NAME = "default"
-PREFIX = "base_model.model."
 MAX_NAMED = 3
 
 

@@ -7,7 +7,7 @@ the layer's input is x itself. The product accumulates in float32 whatever the m
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from loradash_assets.compute.adapter_config import read_config
+from loradash_assets.compute.adapter_files import brought_weights
 from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
@@ -44,12 +45,19 @@ class AdaptedModel:
     def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
         config = read_config(adapter)
         self._vocabulary = base.get_input_embeddings().num_embeddings  # before PEFT wraps them
+        copied = _with_shared_weights(base, own=brought_weights(adapter))
+        versions = _versions(base)
         try:
             self._peft = PeftModel.from_pretrained(
-                _with_shared_weights(base), str(adapter), adapter_name=ADAPTER_NAME, config=config
+                copied, str(adapter), adapter_name=ADAPTER_NAME, config=config
             ).eval()
         except (ValueError, RuntimeError, KeyError) as error:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
+        if _versions(base) != versions:
+            raise AdapterError(
+                f"adapter.path: putting {adapter} on the base model changed the base model's own weights, so nothing "
+                "after it could be trusted; record it in a project of its own"
+            )
         self.device = base.device
         self._padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
@@ -164,9 +172,19 @@ class AdaptedModel:
         return norms
 
 
-def _with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of the model's modules on the very same tensors: PEFT puts its layers into the copy alone."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+def _with_shared_weights(model: PreTrainedModel, own: Collection[str]) -> PreTrainedModel:
+    """Return a copy of the model's modules on the very same tensors: PEFT puts its layers into the copy alone.
+
+    Tensors named in `own` are copied: PEFT loads what the adapter brings for them into them.
+    """
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    copied = {id(tensor) for name, tensor in tensors if name in own}
+    return copy.deepcopy(model, {id(tensor): tensor for _, tensor in tensors if id(tensor) not in copied})
+
+
+def _versions(model: PreTrainedModel) -> list[int]:
+    """Return how often each of the model's tensors has been written in place."""
+    return [tensor._version for tensor in (*model.parameters(), *model.buffers())]
 
 
 def _check_loaded(layer: Any, module: AdaptedModule) -> None:

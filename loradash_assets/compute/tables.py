@@ -5,17 +5,17 @@ Memory grows with features and k, not with the number of tokens (beside the prom
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from loradash_assets.compute.basis import SvdBasis
-from loradash_assets.compute.explained import Groups
+from loradash_assets.compute.explained import CELLS, Groups
 from loradash_assets.compute.filters import ALL, Kept, counts, left_out
 from loradash_assets.compute.listing import Listed, Listing, PromptTokens
-from loradash_assets.compute.passes import Consumer, LayerRecording, run_passes
+from loradash_assets.compute.passes import Block, Consumer, LayerRecording, run_passes
 from loradash_assets.compute.samples import Samples, SampleSizes
 from loradash_assets.compute.summary import Summary, TokenGroups
 from loradash_assets.compute.views import raw_view, svd_view
@@ -92,27 +92,46 @@ def layer_tables(
     )
     listed = Listed(tokens, options.distinct_contexts, ~excluded[ALL] if excluded else None)
     seen = _routed_tokens(recording)
-    blocks = [
-        _Block(
-            features.slice(block.features.start, block.features.stop - block.features.start),
-            replace(listed, prompts=tokens.among(seen[place])) if block.routed else listed,
-            groups,
-            seen.get(place),
-            options,
-            bases,
-        )
-        for place, block in enumerate(recording.blocks)
-    ]
-    run_passes(recording, {place: block.consumers for place, block in enumerate(blocks)}, tokens.index.tokens)
+    made: list[_BlockTables] = []
+    for places in _together(recording.blocks, seen, groups.token.count):
+        blocks = {
+            place: _Block(
+                features.slice(rows.start, rows.stop - rows.start),
+                replace(listed, prompts=tokens.among(seen[place])) if place in seen else listed,
+                groups,
+                seen.get(place),
+                options,
+                bases,
+            )
+            for place in places
+            for rows in (recording.blocks[place].features,)
+        }
+        run_passes(recording, {place: block.consumers for place, block in blocks.items()}, tokens.index.tokens)
+        made += [block.tables() for block in blocks.values()]
     return LayerTables(
-        plain=pa.concat_tables([block.plain.table() for block in blocks]),
-        shown=pa.concat_tables([block.shown.table() for block in blocks]),
-        samples=pa.concat_tables([block.samples.table() for block in blocks]),
+        plain=pa.concat_tables([tables.plain for tables in made]),
+        shown=pa.concat_tables([tables.shown for tables in made]),
+        samples=pa.concat_tables([tables.samples for tables in made]),
         statistics=pa.concat_tables(
-            [summary.table() for view in zip(*(block.summaries for block in blocks), strict=True) for summary in view]
+            [table for view in zip(*(tables.statistics for tables in made), strict=True) for table in view]
         ),
         left_out=counts(excluded),
     )
+
+
+def _together(blocks: Sequence[Block], seen: Mapping[int, np.ndarray], groups: int) -> Iterator[list[int]]:
+    """Yield the places of blocks that are read together: as many as keep the sums by token id within CELLS."""
+    places: list[int] = []
+    cells = 0
+    for place, block in enumerate(blocks):
+        own = (block.features.stop - block.features.start) * min(groups, seen[place].size if place in seen else groups)
+        if places and cells + own > CELLS:
+            yield places
+            places, cells = [], 0
+        places.append(place)
+        cells += own
+    if places:
+        yield places
 
 
 def _routed_tokens(recording: LayerRecording) -> dict[int, np.ndarray]:
@@ -128,6 +147,16 @@ def _routed_tokens(recording: LayerRecording) -> dict[int, np.ndarray]:
 def _token_groups(tokens: PromptTokens) -> TokenGroups:
     positions = tokens.index.locate(np.arange(tokens.index.tokens))[1]
     return TokenGroups(Groups.by(tokens.ids.to_numpy()), Groups.by(positions))
+
+
+@dataclass(frozen=True)
+class _BlockTables:
+    """The parts of LayerTables that a block's features have; `statistics` view by view."""
+
+    plain: pa.Table
+    shown: pa.Table
+    samples: pa.Table
+    statistics: Sequence[pa.Table]
 
 
 class _Block:
@@ -167,3 +196,8 @@ class _Block:
             filtered = [Summary(view, options.histogram_bins, of_kept, filtered=True) for view in views]
             self.consumers += [Kept(summary, listed.kept) for summary in filtered]
             self.summaries += filtered
+
+    def tables(self) -> _BlockTables:
+        """Return what was made, once all passes are done."""
+        statistics = [summary.table() for summary in self.summaries]
+        return _BlockTables(self.plain.table(), self.shown.table(), self.samples.table(), statistics)

@@ -132,7 +132,7 @@ class AdapterInputs:
     layers: Mapping[int, Path]
     features: Path
     geometry: Path
-    coactivation: Path
+    coactivation: Path | None = None  # where only the published tables need it, only they have it
 
     def plain(self) -> Iterator[LayerTables]:
         """Yield each layer's plain list in the raw basis."""

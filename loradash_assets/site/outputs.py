@@ -50,6 +50,7 @@ def write_tables(site: SiteInputs, target: Path) -> dict[str, int]:
 
 def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
     """The tables of one adapter, its label before all columns."""
+    assert adapter.coactivation is not None
     directories = [adapter.layers[layer] for layer in sorted(adapter.layers)]
     tables = {
         "top_tokens": pa.concat_tables([pq.read_table(directory / "shown.parquet") for directory in directories]),

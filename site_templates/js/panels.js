@@ -21,7 +21,8 @@ function examplesList(data, feature, polarity, label) {
 function panel(data, notebook, feature, polarity, title) {
   const label = `${title}, ${polarity}`;
   const key = feature.keys[POLARITIES.indexOf(polarity)];
-  const extreme = polarity === "positive" ? feature.statistics.max : feature.statistics.min;
+  const listed = feature.filtered ?? feature.statistics;
+  const extreme = polarity === "positive" ? listed.max : listed.min;
   const reached = element("small", {}, polarity === "positive" ? `up to ${short(extreme)}` : `down to ${short(extreme)}`);
   const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[POLARITIES.indexOf(polarity)].length.length ? reached : "");
   return element("section", { class: `panel ${polarity}`, "aria-label": label, "data-key": key },

@@ -18,9 +18,9 @@ const STATISTICS = [
   ["min", "lowest activation", ({ min }) => min, short],
   ["max", "highest activation", ({ max }) => max, short],
   ["mean", "mean activation", ({ mean }) => mean, short],
-  ["std", "standard deviation over all tokens", ({ std }) => std, short],
-  ["count", "tokens counted, over every example", (statistics) => statistics.count, count],
-  ["RMS effect", "root mean square over all tokens of the norm of what the feature adds to the module's output; comparable across features", ({ rms_effect: effect }) => effect, short],
+  ["std", "standard deviation over the tokens counted", ({ std }) => std, short],
+  ["count", "tokens counted: all that the feature sees, or those that lists may hold", (statistics) => statistics.count, count],
+  ["RMS effect", "root mean square over the tokens counted of the norm of what the feature adds to the module's output; comparable across features", ({ rms_effect: effect }) => effect, short],
 ];
 const MORE_STATISTICS = [
   ["1 % quantile", allQuantiles, quantile("1 %"), short],

@@ -8,13 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config
 
 from loradash_assets.compute import activations
+from loradash_assets.compute.features import read_catalogue
+from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.model import load_config, load_model
 from tests.assets.graph import Graph
-from tests.projects import save_adapter, save_project
+from tests.projects import save_adapter, save_base, save_project
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 400,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 STEP = "adapters/step-200"
 OF_ADAPTERS = [
     "features",
@@ -84,6 +99,42 @@ def test_the_base_model_is_loaded_once(graph: Graph, monkeypatch: pytest.MonkeyP
     ran = graph.run()
     assert (ran["activations"], ran[f"{STEP}/activations"]) == ("miss", "miss")
     assert len(loaded) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": "all"},
+        {"bias": "lora_only"},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["embed_tokens"]},
+        {"trainable_token_indices": [1, 2]},
+        {"use_dora": True, "bias": "all"},
+    ],
+    ids=["bias", "own bias", "embeddings", "saved", "tokens", "dora"],
+)
+def test_what_an_adapter_brings_besides_lora_stays_its_own(tmp_path: Path, options: dict[str, Any]) -> None:
+    """PEFT loads biases and saved embeddings into the base model's own tensors."""
+    config = Qwen2Config(**SIZES)
+    save_base(tmp_path / "base", config)
+    save_adapter(tmp_path / "bringing", tmp_path / "base", **options)
+    file = tmp_path / "bringing" / "adapter_model.safetensors"
+    tensors = {name: tensor if ".lora_" in name else tensor + 1 for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    save_adapter(tmp_path / "plain", tmp_path / "base", seed=3)
+    base = load_model(tmp_path / "base", dtype="float32", device=torch.device("cpu"), trust_remote_code=False)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    alone = _activations(base, tmp_path / "plain", tmp_path / "base")
+    _activations(base, tmp_path / "bringing", tmp_path / "base")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    assert torch.equal(_activations(base, tmp_path / "plain", tmp_path / "base"), alone)
+
+
+def _activations(base: Any, adapter: Path, directory: Path) -> torch.Tensor:
+    config = load_config(directory, trust_remote_code=False)
+    modules = read_catalogue(adapter, config, allow_pickle=False, trust_remote_code=False).modules
+    return AdaptedModel(base, adapter, modules).activations([np.arange(6), np.arange(3)])
 
 
 def test_an_adapter_comes_and_goes_without_recomputing_the_others(graph: Graph) -> None:
