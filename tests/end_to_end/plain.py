@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_recording(directory: Path, owners: Sequence[Owner], tokens: int) -> Val
                 row += dense
             experts = f"layer.{layer}.experts.0"
             bounds = chunk[f"{experts}.offsets"].tolist() if f"{experts}.offsets" in chunk else [0]
-            for start, stop in zip(bounds, bounds[1:], strict=False):
+            for start, stop in pairwise(bounds):
                 part = chunk[f"{experts}.values"][:, start:stop]
                 columns = chunk["tokens"][chunk[f"{experts}.tokens"][start:stop]]
                 _put(values, slice(row, row + len(part)), columns, part)

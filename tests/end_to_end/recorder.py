@@ -19,9 +19,15 @@ from loradash_assets.compute.recording import RecordingPlan, record_chunk
 def recording_of(directory: Path, prompts: Path, batch_tokens: int, chunk_tokens: int) -> Recording:
     """Return the settings of a recording of an adapted model that tests/end_to_end/kinds.py made in `directory`."""
     return Recording(
-        **{"prompts": prompts, "catalogue": directory, "model": directory / "base", "adapter": directory / "adapter"},
-        **{"dtype": "auto", "device": "cpu", "trust_remote_code": False},
-        **{"batch_tokens": batch_tokens, "chunk_tokens": chunk_tokens},
+        prompts=prompts,
+        catalogue=directory,
+        model=directory / "base",
+        adapter=directory / "adapter",
+        dtype="auto",
+        device="cpu",
+        trust_remote_code=False,
+        batch_tokens=batch_tokens,
+        chunk_tokens=chunk_tokens,
     )
 
 

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 
 from benchmarks.reference import adapter_reads
 from loradash_assets.compute.basis import svd_basis
-from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import experts_of
 from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.forward import AdaptedModel
@@ -197,6 +196,11 @@ class Ready:
         return Noting(self.made)
 
     @cached_property
+    def maps(self) -> dict[str, np.ndarray]:
+        """What turns each module's activations into the svd basis; tests/compute/test_basis.py checks that."""
+        return {module.name: svd_basis(module.A, module.B, module.scaling).map for module in self.made.modules}
+
+    @cached_property
     def owners(self) -> list[Owner]:
         return _owners(self.made.modules)
 
@@ -212,11 +216,13 @@ def ready(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Generator[None]:
-    """The models are too small for more."""
-    before = torch.get_num_threads()
+    """The models and tables are too small for more."""
+    before = torch.get_num_threads(), pa.cpu_count()
     torch.set_num_threads(1)
+    pa.set_cpu_count(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    pa.set_cpu_count(before[1])
 
 
 @contextmanager
@@ -296,20 +302,17 @@ def _shuffle(directory: Path, seed: int) -> None:
         file.rename(chunk_file(directory, int(file.stem)))
 
 
-def _check_tables(case: _Listed, recording: Path, shuffled: Path, scratch: Path) -> None:
-    """(c), and that neither chunks nor their order change a byte."""
-    found: list[dict[str, bytes]] = []
-    for number, source in enumerate((recording, shuffled)):
-        target = scratch / f"tables-{number}"
-        target.mkdir()
-        write_layer_tables(case.layer, case.catalogue, source, case.prompts_file, target, case.options, {}, ())
-        found.append(_files(target))
-    assert found[0] == found[1]
+def _check_tables(case: _Listed, recording: Path, scratch: Path) -> None:
+    """(c). The sort knows nothing of chunks, so their order is found not to matter where it is shuffled."""
+    target = scratch / "tables"
+    target.mkdir()
+    directory = case.ready.made.directory
+    write_layer_tables(case.layer, directory, recording, case.prompts_file, target, case.options, {}, ())
     for name, basis, distinct in (
         ("plain", "raw", False),
         ("shown", case.options.basis, case.options.distinct_contexts),
     ):
-        rows = table_rows(pq.read_table(scratch / "tables-0" / f"{name}.parquet"))
+        rows = table_rows(pq.read_table(target / f"{name}.parquet"))
         assert repr(rows) == repr(case.rows(basis, distinct=distinct))
 
 
@@ -317,25 +320,22 @@ def _check_tables(case: _Listed, recording: Path, shuffled: Path, scratch: Path)
 class _Listed:
     """One layer's lists by brute force, from what was recorded."""
 
-    catalogue: Path
+    ready: Ready
     layer: int
     prompts: Prompts
     prompts_file: Path
     recorded: Values  # of all layers
     options: TableOptions
 
-    @cached_property
-    def modules(self) -> list[AdaptedModule]:
-        return read_modules(self.catalogue)
-
     @property
     def values(self) -> Values:
-        mine = np.repeat([module.layer == self.layer for module in self.modules], [m.rank for m in self.modules])
+        modules = self.ready.made.modules
+        mine = np.repeat([module.layer == self.layer for module in modules], [module.rank for module in modules])
         return Values(self.recorded.activations[mine], self.recorded.there[mine])
 
     def rows(self, basis: str, *, distinct: bool) -> list[tuple[Any, ...]]:
-        modules = [module for module in self.modules if module.layer == self.layer]
-        maps = [svd_basis(module.A, module.B, module.scaling).map for module in modules]
+        modules = [module for module in self.ready.made.modules if module.layer == self.layer]
+        maps = [self.ready.maps[module.name] for module in modules]
         sizes = [len(matrix) for matrix in maps] if basis == "svd" else [module.rank for module in modules]
         labels = [
             (self.layer, module.projection, component)
@@ -406,9 +406,9 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
 
             layer = layers[case.layer % len(layers)]
             options = case.tables
-            lists = _Listed(ready.made.directory, layer, prompts, file, values, options)
+            lists = _Listed(ready, layer, prompts, file, values, options)
             _shuffle(scratch / "killed", case.seed)
-            _check_tables(lists, scratch / "whole", scratch / "killed", scratch)
+            _check_tables(lists, scratch / "killed", scratch)
 
     check()
     errors.check()
@@ -421,3 +421,169 @@ def _check_products(noted: Noting, plan: RecordingPlan, values: Values) -> None:
     assert np.array_equal(values.there[:, order], ~np.isnan(expected))
     off = np.abs(values.activations[:, order] - expected)
     assert (off <= bounds)[values.there[:, order]].all()
+
+
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+NASTY = st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3.4028234663852886e38, 1.0, -1.0])
+FEW_IDS = st.lists(st.lists(st.integers(0, 3), max_size=7), min_size=1, max_size=7).filter(any)
+
+
+@dataclass(frozen=True)
+class Injected:
+    """Prompts of a few ids, some without tokens, and a small choice of values: ties are the rule."""
+
+    ids: list[list[int]]
+    gaps: list[int]
+    palette: list[float]
+    seed: int
+    batch_tokens: int
+    chunk_tokens: int
+    tables: TableOptions
+
+    @property
+    def prompts(self) -> Prompts:
+        rows = np.cumsum(self.gaps[: len(self.ids)]) - 1
+        return Prompts(rows.tolist(), self.ids)
+
+    def values(self, modules: Sequence[AdaptedModule]) -> Values:
+        """(features, tokens); an expert sees every second token or so."""
+        random = np.random.default_rng(self.seed)
+        tokens = sum(map(len, self.ids))
+        rows = sum(module.rank for module in modules)
+        activations = random.choice(np.array(self.palette, np.float32), (rows, tokens))
+        seen = {
+            (module.layer, module.expert): random.random(tokens) < 0.5 if module.expert >= 0 else np.ones(tokens, bool)
+            for module in modules
+        }
+        there = np.concatenate([[seen[module.layer, module.expert]] * module.rank for module in modules])
+        return Values(np.where(there, activations, np.float32(0)), there)
+
+
+INJECTED = st.builds(
+    Injected,
+    ids=FEW_IDS,
+    gaps=ROW_GAPS,
+    palette=st.lists(FLOATS | NASTY, min_size=1, max_size=9),
+    seed=st.integers(0, 2**31),
+    batch_tokens=st.integers(0, 30),
+    chunk_tokens=st.integers(1, 40),
+    tables=TABLES,
+)
+
+
+class Giving:
+    """A forward pass that gives drawn values, batch after batch of a plan."""
+
+    def __init__(self, values: Values, plan: RecordingPlan, modules: Sequence[AdaptedModule]) -> None:
+        self._values = values
+        self._columns: Iterator[int] = iter(_in_order_of_batches(plan).tolist())
+        dense = np.repeat([module.expert < 0 for module in modules], [module.rank for module in modules])
+        self._dense = values.activations[dense]
+        self._experts: dict[str, list[list[int]]] = {}  # rows of each expert
+        row = 0
+        for module in modules:
+            if module.expert >= 0:
+                experts = self._experts.setdefault(experts_of(module.name)[0], [])
+                experts.extend([] for _ in range(module.expert + 1 - len(experts)))
+                experts[module.expert] += range(row, row + module.rank)
+            row += module.rank
+
+    def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
+        columns = [next(self._columns) for ids in token_ids for _ in ids]
+        return Recorded(
+            self._dense[:, columns], {name: self._routed(rows, columns) for name, rows in self._experts.items()}
+        )
+
+    def _routed(self, experts: list[list[int]], columns: list[int]) -> Routed:
+        seen = [np.flatnonzero(self._values.there[rows[0], columns]) for rows in experts]
+        values = [
+            self._values.activations[rows][:, np.array(columns, int)[here]]
+            for rows, here in zip(experts, seen, strict=True)
+        ]
+        offsets = np.cumsum([0, *map(len, seen)]).astype(np.int64)
+        return Routed(offsets, np.concatenate(seen).astype(np.int32), np.concatenate(values, axis=1))
+
+
+@pytest.mark.parametrize("ready", ["conv1d", "experts"], indirect=True)
+def test_lists_of_any_values_are_sorts(ready: Ready) -> None:
+    """(c) with ties, zeros of both signs, NaN, ±Inf, the smallest and the largest floats, and empty examples."""
+
+    @settings(max_examples=500, deadline=None)
+    @given(INJECTED)
+    def check(case: Injected) -> None:
+        modules = ready.made.modules
+        values, prompts = case.values(modules), case.prompts
+        with _scratch() as scratch:
+            file = scratch / "prompts.parquet"
+            _write_prompts(prompts, file)
+            plan = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens))
+            _record(plan, Giving(values, plan, modules).record, scratch / "recorded")
+            _same_values(read_recording(scratch / "recorded", ready.owners, values.there.shape[1]), values)
+            _shuffle(scratch / "recorded", case.seed)
+            layer = case.seed % 2
+            lists = _Listed(ready, layer, prompts, file, values, case.tables)
+            _check_tables(lists, scratch / "recorded", scratch)
+            statistics = pq.read_table(scratch / "tables" / "statistics.parquet").to_pylist()
+        recorded = [row for row in statistics if row["basis"] == "raw"]
+        mine = lists.values
+        assert [row["non_finite"] for row in recorded] == (mine.there & ~np.isfinite(mine.activations)).sum(
+            axis=1
+        ).tolist()
+        assert [row["count"] for row in recorded] == (mine.there & np.isfinite(mine.activations)).sum(axis=1).tolist()
+
+    check()
+
+
+class Recorder:
+    """A process of its own that records chunks: see tests/end_to_end/recorder.py."""
+
+    def __init__(self, made: Made) -> None:
+        command = [sys.executable, "-m", "tests.end_to_end.recorder", str(made.directory)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True)
+
+    def start(self, job: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "done\n"
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+@pytest.mark.parametrize("ready", ["strong dora", "experts"], indirect=True)
+def test_processes_that_share_the_chunks_write_the_same_bytes_as_one(ready: Ready) -> None:
+    """Each with its own model, on one thread, chunks dealt out in any way and taken in any order."""
+    recorders = [Recorder(ready.made) for _ in range(3)]
+
+    @settings(max_examples=25, deadline=None)
+    @given(CASES, st.integers(2, 3))
+    def check(case: Case, processes: int) -> None:
+        with _scratch() as scratch:
+            file = scratch / "prompts.parquet"
+            _write_prompts(case.prompts, file)
+            plan = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens))
+            random = np.random.default_rng(case.seed)
+            dealt = random.integers(0, processes, len(plan.chunks))
+            order = random.permutation(len(plan.chunks))
+            hands = [order[dealt[order] == process].tolist() for process in range(processes)]
+            job = {"prompts": str(file), "batch_tokens": case.batch_tokens, "chunk_tokens": case.chunk_tokens}
+            for name, numbers in (("one", [list(range(len(plan.chunks)))]), ("several", hands)):
+                (scratch / name).mkdir()
+                for recorder, hand in zip(recorders, numbers, strict=False):
+                    recorder.start({**job, "target": str(scratch / name), "numbers": hand})
+                for recorder, _ in zip(recorders, numbers, strict=False):
+                    recorder.wait()
+            assert len(_files(scratch / "one")) == len(plan.chunks)
+            assert _files(scratch / "several") == _files(scratch / "one")
+            assert _record(plan, ready.first.record, scratch / "several") == 0
+
+    try:
+        check()
+    finally:
+        for recorder in recorders:
+            recorder.stop()
