@@ -28,12 +28,14 @@ class SvdBasis:
         """Activations A x (r, tokens) -> V^T x (s, tokens), computed in float64.
 
         Each token's values depend on that token alone: term by term, because a matrix product may sum in another
-        order for another number of columns, and then the bytes would depend on the chunks.
+        order for another number of columns, and then the bytes would depend on the chunks. What is not finite stays
+        so, and is counted with the statistics.
         """
         mapped = np.zeros((self.sigma.size, activations.shape[1]))
-        for component, row in enumerate(activations.astype(np.float64)):
-            mapped += self.map[:, component, None] * row
-        return mapped.astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for component, row in enumerate(activations.astype(np.float64)):
+                mapped += self.map[:, component, None] * row
+            return mapped.astype(np.float32)
 
 
 def svd_basis(a: NDArray[np.floating], b: NDArray[np.floating], scaling: float) -> SvdBasis:

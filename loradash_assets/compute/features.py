@@ -216,7 +216,7 @@ def _modules(
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
     unrecorded = dict(_unrecorded(adapted))
-    called = {name: module for name, module in adapted.items() if not isinstance(module, ParamWrapper)}
+    called: dict[str, Any] = {name: module for name, module in adapted.items() if not isinstance(module, ParamWrapper)}
     idle = never_called(cast("PreTrainedModel", model.get_base_model()), called)
     unrecorded = {**dict.fromkeys(idle, NEVER_CALLED), **unrecorded}
     parts = [

@@ -47,25 +47,29 @@ class RecordingPlan:
 
 
 def record(plan: RecordingPlan, forward: Forward, directory: Path, progress: Progress) -> int:
-    """Record every chunk that is not in `directory` yet; return how many tokens that was.
+    """Record every chunk that is not in `directory` yet; return how many tokens that was. See `record_chunk`."""
+    return sum(record_chunk(plan, number, forward, directory, progress) for number in range(len(plan.chunks)))
 
-    `forward` maps examples to their activations. `progress` is called with the number of tokens after
-    every batch, and once for each chunk that was there already.
+
+def record_chunk(plan: RecordingPlan, number: int, forward: Forward, directory: Path, progress: Progress) -> int:
+    """Record one chunk, unless it is in `directory` already; return how many tokens that was.
+
+    Chunks depend on the plan and on nothing else: several processes may record different ones of a directory.
+    `forward` maps examples to their activations. `progress` is called with the number of tokens after every batch,
+    or once for a chunk that was there.
     """
-    recorded = 0
-    for number, batches in enumerate(plan.chunks):
-        tokens = _token_numbers(plan, batches)
-        file = chunk_file(directory, number)
-        if _is_complete(file, plan, tokens):
-            progress(len(tokens))
-            continue
-        parts: list[Recorded] = []
-        for batch in batches:
-            parts.append(forward([plan.token_ids[example] for example in batch]))
-            progress(parts[-1].tokens)
-        _write(file, plan, tokens, joined(parts))
-        recorded += len(tokens)
-    return recorded
+    batches = plan.chunks[number]
+    tokens = _token_numbers(plan, batches)
+    file = chunk_file(directory, number)
+    if _is_complete(file, plan, tokens):
+        progress(len(tokens))
+        return 0
+    parts: list[Recorded] = []
+    for batch in batches:
+        parts.append(forward([plan.token_ids[example] for example in batch]))
+        progress(parts[-1].tokens)
+    _write(file, plan, tokens, joined(parts))
+    return len(tokens)
 
 
 def chunk_file(directory: Path, number: int) -> Path:

@@ -118,3 +118,11 @@ def test_weights_that_do_not_fit_or_are_not_finite_are_refused() -> None:
         svd_basis(np.ones((2, 4)), np.ones((5, 3)), 1.0)
     with pytest.raises(ValueError, match="not finite"):
         svd_basis(np.array([[np.nan]]), np.ones((1, 1)), 1.0)
+
+
+def test_activations_that_are_not_finite_stay_so_without_a_warning() -> None:
+    basis = SvdBasis(np.array([[1.0, -1.0], [2.0, 0.0]]), np.ones(2), np.zeros(2, np.bool_))
+    activations = np.array([[np.inf, np.nan, 3e38], [np.inf, 1.0, 0.0]], np.float32)
+    np.testing.assert_array_equal(
+        basis.apply(activations), np.array([[np.nan, np.nan, 3e38], [np.nan, np.nan, np.inf]], np.float32)
+    )

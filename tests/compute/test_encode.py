@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers.normalizers import Strip
 from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, LlamaConfig
 
@@ -71,6 +72,14 @@ def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number(
         "field 'text' is not valid Unicode: lone surrogate at character 0",
         "not valid JSON",
     ]
+
+
+def test_text_that_becomes_no_tokens_is_no_prompt() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = Strip()
+    prompts, skipped = encode_rows(_rows("a", " ", "b"), TEXT, tokenizer, None)
+    assert prompts["example"].to_pylist() == [0, 2]
+    assert [(row["row"], row["reason"]) for row in skipped.to_pylist()] == [(1, "the tokenizer makes no tokens of it")]
 
 
 def test_truncation_is_on_the_right_and_listed(tmp_path: Path, model: Path) -> None:

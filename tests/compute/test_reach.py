@@ -35,7 +35,7 @@ JAMBA = JambaConfig(
 )
 
 
-def _catalogue(directory: Path, config: PretrainedConfig, **options: Any) -> Catalogue:
+def _catalogue(directory: Path, config: PretrainedConfig | None, **options: Any) -> Catalogue:
     save_base(directory / "base", config)
     save_adapter(directory / "adapter", directory / "base", **options)
     read = AutoConfig.from_pretrained(directory / "base")
