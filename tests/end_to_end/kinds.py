@@ -83,7 +83,7 @@ def _trunks() -> list[list[int]]:
     grown += [[7] * LONGEST, [0] * LONGEST]
     for stem, length in [(0, 1), (0, 7), (0, 7), (1, 12), (2, 19), (6, 3), (6, 15), (7, 1), (7, 4), (9, 9), (10, 11)]:
         grown.append(grown[stem][:length] + random.integers(0, 60, LONGEST - length).tolist())
-    return grown
+    return [*grown, [3, *grown[0][1:]], [4, *grown[0][1:]]]
 
 
 TRUNKS = _trunks()

@@ -48,6 +48,11 @@ pytestmark = [
 REPOSITORY = Path(__file__).parents[2]
 BATCH_TOKENS = st.integers(1, 90) | st.just(2048)
 CHUNK_TOKENS = st.integers(1, 120) | st.just(65536)
+LENGTHS = st.integers(1, LONGEST) | st.sampled_from([1, LONGEST])
+# Few trunks, so that examples repeat each other, whole or in part; the last two differ in their first token alone.
+CUTS = st.lists(
+    st.integers(0, len(TRUNKS) - 1) | st.integers(len(TRUNKS) - 2, len(TRUNKS) - 1), min_size=1, max_size=4
+).flatmap(lambda trunks: st.lists(st.tuples(st.sampled_from(trunks), LENGTHS), min_size=1, max_size=8))
 ROW_GAPS = st.lists(st.integers(1, 9), min_size=8, max_size=8)
 TABLES = st.builds(
     TableOptions,
@@ -82,9 +87,7 @@ class Case:
 
 CASES = st.builds(
     Case,
-    cuts=st.lists(
-        st.tuples(st.integers(0, len(TRUNKS) - 1), st.integers(1, LONGEST) | st.just(1)), min_size=1, max_size=8
-    ),
+    cuts=CUTS,
     gaps=ROW_GAPS,
     batch_tokens=BATCH_TOKENS,
     chunk_tokens=CHUNK_TOKENS,
