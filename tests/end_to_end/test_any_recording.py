@@ -385,7 +385,7 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
     errors = Errors(ready.made)
     layers = sorted({module.layer for module in ready.made.modules})
 
-    @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(CASES)
     def check(case: Case) -> None:
         with _scratch() as scratch:
@@ -511,7 +511,7 @@ class Giving:
 def test_lists_of_any_values_are_sorts(ready: Ready) -> None:
     """(c) with ties, zeros of both signs, NaN, ±Inf, the smallest and the largest floats, and empty examples."""
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=400, deadline=None)
     @given(INJECTED)
     def check(case: Injected) -> None:
         modules = ready.made.modules
@@ -563,7 +563,7 @@ def test_processes_that_share_the_chunks_write_the_same_bytes_as_one(ready: Read
     """Each with its own model, on one thread, chunks dealt out in any way and taken in any order."""
     recorders = [Recorder(ready.made) for _ in range(3)]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(CASES, st.integers(2, 3))
     def check(case: Case, processes: int) -> None:
         with _scratch() as scratch:
