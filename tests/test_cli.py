@@ -95,7 +95,7 @@ def test_a_build_leaves_the_results_and_prints_what_each_asset_did(
     dashboard = project / "output" / "lora_activations_dashboard.html"
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Computed all 14 results.",
+        "Computed all 15 results.",
         f"Data file: {project}/output/activations_data.json",
         f"Dashboard: {dashboard}",
         "Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.",
@@ -112,7 +112,7 @@ def test_a_second_build_recomputes_nothing_and_says_so(project: Path) -> None:
     before = contents(project / "output")
     result = loradash("build")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Nothing to recompute: all 14 results were in the store.\n")
+    assert result.stdout.startswith("Nothing to recompute: all 15 results were in the store.\n")
     assert [line for line in said(result.stderr) if "unchanged" not in line] == []
     assert contents(project / "output") == before
 
@@ -121,7 +121,7 @@ def test_what_is_damaged_in_the_store_is_recomputed_and_nothing_else(project: Pa
     before = contents(project / "output")
     (table, *_) = (project / ".loradash" / "store" / "top_tokens").glob("*/shown.parquet")
     table.write_bytes(table.read_bytes()[:-1])
-    assert loradash("build").stdout.startswith("Computed 1 of 14 results; the others were in the store.\n")
+    assert loradash("build").stdout.startswith("Computed 1 of 15 results; the others were in the store.\n")
     assert contents(project / "output") == before
 
 
@@ -270,7 +270,10 @@ def test_render_before_a_build_says_what_to_do(project: Path, tmp_path: Path, mo
         (["--rank", "3"], r"adapter\.rank: model\.layers\.0\.self_attn\.q_proj has rank 1, not 3"),
         (["--lora-path", "./gone"], r"command line: adapter\.path: no such file or directory: /.*/gone"),
         (["--lora-path", "gone/away"], r"adapter\.path: 'gone/away' is no local directory, and the hub says: .*"),
-        (["--lora-path", "./base"], r"adapter\.path: /.*/base has no adapter_config\.json, so it is no PEFT adapter"),
+        (
+            ["--lora-path", "./base"],
+            r"adapter\.path: /.*/base holds a whole model and no adapter_config\.json; .* directory of the adapter itself",
+        ),
         (["--base-model", "./adapter"], r"model\.base_model: /.*/adapter holds an adapter_config\.json, .*"),
         (
             ["--dataset", "bad.jsonl"],
