@@ -272,7 +272,7 @@ def test_render_before_a_build_says_what_to_do(project: Path, tmp_path: Path, mo
         (["--lora-path", "gone/away"], r"adapter\.path: 'gone/away' is no local directory, and the hub says: .*"),
         (
             ["--lora-path", "./base"],
-            r"adapter\.path: /.*/base holds a whole model and no adapter_config\.json; .* directory of the adapter itself",
+            r"adapter\.path: /.*/base holds a whole model and no adapter_config\.json; .* adapter itself",
         ),
         (["--base-model", "./adapter"], r"model\.base_model: /.*/adapter holds an adapter_config\.json, .*"),
         (
