@@ -117,13 +117,8 @@ class AdaptedModel:
         routed = {owner: experts.recorded(mask) for owner, experts in self._experts.items()}
         return Recorded(self._dense(mask).cpu().numpy(), routed)
 
-    @torch.inference_mode()
-    def activations(self, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
-        """Return A x of the features that see every token, (features, tokens) float32, otherwise as `record`."""
-        _, mask = self._run(token_ids)
-        return self._dense(mask)
-
     def _dense(self, mask: torch.Tensor) -> torch.Tensor:
+        """A x of the features that see every token, (features, tokens) float32; `mask` (batch, seq): real tokens."""
         if missing := [name for name in self._names if name not in self._recorded]:
             raise AdapterError(
                 f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"

@@ -22,6 +22,7 @@ from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_config, load_model
 from tests.assets.graph import Graph
 from tests.projects import save_adapter, save_base, save_project
+from tests.recordings import dense
 
 SIZES: dict[str, Any] = {
     "vocab_size": 400,
@@ -135,7 +136,7 @@ def test_what_an_adapter_brings_besides_lora_stays_its_own(tmp_path: Path, optio
 def _activations(base: Any, adapter: Path, directory: Path) -> torch.Tensor:
     config = load_config(directory, trust_remote_code=False)
     modules = read_catalogue(adapter, config, allow_pickle=False, trust_remote_code=False).modules
-    return AdaptedModel(base, adapter, modules).activations([np.arange(6), np.arange(3)])
+    return dense(AdaptedModel(base, adapter, modules), [np.arange(6), np.arange(3)])
 
 
 def test_an_adapter_comes_and_goes_without_recomputing_the_others(graph: Graph) -> None:

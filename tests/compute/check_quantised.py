@@ -24,6 +24,7 @@ from loradash_assets.compute.features import read_catalogue
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_config, load_model
 from tests.projects import save_adapter, save_base
+from tests.recordings import dense
 
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 NF4: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32}
@@ -86,7 +87,7 @@ def _check(kind: str, directory: Path, *, use_dora: bool) -> None:
     reference = _dequantised(float_base, base, adapter)
     seen = _activations(reference)
     expected = np.concatenate([seen[module.name] for module in catalogue.modules])
-    error = np.linalg.norm(model.activations(EXAMPLES).numpy() - expected) / np.linalg.norm(expected)
+    error = np.linalg.norm(dense(model, EXAMPLES).numpy() - expected) / np.linalg.norm(expected)
     shared = model.is_prefix_determined(EXAMPLES)
     print(f"{kind}, {'DoRA' if use_dora else 'LoRA'}: {error:.1e}, contexts shared: {shared}")
     assert error < tolerance

@@ -20,12 +20,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Phi3Config, PretrainedConfig
 
 from loradash_assets.compute.activations import Recording, record_activations
-from loradash_assets.compute.catalogue import read_modules, write_catalogue
-from loradash_assets.compute.encode import encode_prompts
+from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.errors import ModelError
 from loradash_assets.compute.recording import LayerActivations
-from loradash_assets.compute.rows import rows_table
-from tests.projects import deepseek_rows, save_adapter, save_base, tiny_tokenizer
+from tests.projects import save_adapter, save_base, tiny_tokenizer
+from tests.recordings import recording_of
 
 REPOSITORY = Path(__file__).parents[2]
 TRAINED_LENGTH = 105  # of the tiny prompts some are shorter, some longer
@@ -35,21 +34,7 @@ def _prepare(directory: Path, config: PretrainedConfig | None = None, **adapter:
     base, lora = directory / "base", directory / "adapter"
     save_base(base, config)
     save_adapter(lora, base, **adapter)
-    rows = rows_table([row for row in deepseek_rows() if row["deepseek_attempt"]], 100)
-    columns: dict[str, Any] = {"text_column": "text", "messages_column": "messages", "template": None}
-    encode_prompts(rows, base, directory, prompt_format="deepseek", max_tokens=None, trust_remote_code=False, **columns)
-    write_catalogue(lora, base, directory, allow_pickle=False, trust_remote_code=False, rank=None)
-    return Recording(
-        prompts=directory / "prompts.parquet",
-        catalogue=directory,
-        model=base,
-        adapter=lora,
-        dtype="auto",
-        device="cpu",
-        trust_remote_code=False,
-        batch_tokens=400,
-        chunk_tokens=300,
-    )
+    return recording_of(directory, base, lora)
 
 
 def _record(recording: Recording, target: Path, log: list[str] | None = None) -> dict[str, Any]:

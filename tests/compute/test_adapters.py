@@ -35,6 +35,7 @@ from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_config, load_model
 from tests.compute.odd_model import OddConfig
 from tests.projects import save_base
+from tests.recordings import dense
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
@@ -127,7 +128,7 @@ def _record(base: Path, adapter: Path, catalogue: Catalogue, dtype: str = "float
     """Return the adapted model and, by module, (rank, tokens) activations."""
     loaded = load_model(base, dtype=dtype, device=torch.device("cpu"), trust_remote_code=False)
     model = AdaptedModel(loaded, adapter, catalogue.modules)
-    parts = model.activations(EXAMPLES).split([module.rank for module in catalogue.modules])
+    parts = dense(model, EXAMPLES).split([module.rank for module in catalogue.modules])
     return model, {module.name: part.numpy() for module, part in zip(catalogue.modules, parts, strict=True)}
 
 

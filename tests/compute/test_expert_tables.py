@@ -13,15 +13,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.compute.activations import Recording, record_activations
-from loradash_assets.compute.catalogue import read_modules, write_catalogue
-from loradash_assets.compute.encode import encode_prompts
+from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.layers import write_layer_tables
-from loradash_assets.compute.rows import rows_table
 from loradash_assets.compute.tables import TableOptions
 from loradash_assets.schema import Basis
 from tests.experts import FAMILIES
-from tests.projects import deepseek_rows, save_adapter, save_base
+from tests.projects import save_adapter, save_base
+from tests.recordings import recording_of
 
 STARVED = 2  # the expert that no token is sent to
 WINDOW, TOP = 3, 5
@@ -41,21 +40,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
             tensors[name][STARVED] = -1e4
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
     save_adapter(lora, base, r=2, target_modules=["q_proj"], target_parameters=family.both)
-    rows = rows_table([row for row in deepseek_rows() if row["deepseek_attempt"]], 100)
-    columns: dict[str, Any] = {"text_column": "text", "messages_column": "messages", "template": None}
-    encode_prompts(rows, base, directory, prompt_format="deepseek", max_tokens=None, trust_remote_code=False, **columns)
-    write_catalogue(lora, base, directory, allow_pickle=False, trust_remote_code=False, rank=None)
-    return Recording(
-        prompts=directory / "prompts.parquet",
-        catalogue=directory,
-        model=base,
-        adapter=lora,
-        dtype="auto",
-        device="cpu",
-        trust_remote_code=False,
-        batch_tokens=400,
-        chunk_tokens=300,
-    )
+    return recording_of(directory, base, lora)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from loradash_assets.compute.features import AdaptedModule, read_catalogue
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_config, load_model
 from tests.projects import save_adapter, save_base
+from tests.recordings import dense
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
@@ -135,7 +136,7 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
     seen: dict[str, list[torch.Tensor]] = {module.name: [] for module in case.modules}
     for name, kept in seen.items():  # a LoRA layer hands its own input to the layer that it wraps
         _keep_inputs(base.get_submodule(name), kept)
-    recorded = AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+    recorded = dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
     assert recorded.dtype == torch.float32
     assert recorded.shape == (sum(module.rank for module in case.modules), sum(LENGTHS))
     real = torch.cat([torch.arange(max(LENGTHS)) < length for length in LENGTHS])  # (batch * seq,)
@@ -192,10 +193,10 @@ def test_half_precision_models_are_as_exact_as_promised(tmp_path: Path, dtype: s
 def test_padding_never_leaks(tmp_path: Path, name: str) -> None:
     case = _case(tmp_path, CONFIGS[name])
     model = case.model()
-    together = model.activations(EXAMPLES)
-    alone = torch.cat([model.activations([ids]) for ids in EXAMPLES], dim=1)
+    together = dense(model, EXAMPLES)
+    alone = torch.cat([dense(model, [ids]) for ids in EXAMPLES], dim=1)
     assert bool(((together - alone).norm(dim=1) < 1e-5 * alone.norm(dim=1)).all())
-    assert torch.equal(together, model.activations(EXAMPLES))
+    assert torch.equal(together, dense(model, EXAMPLES))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -220,10 +221,10 @@ def test_plain_lora_has_no_other_write_norms(tmp_path: Path) -> None:
 
 def test_one_adapters_results_do_not_depend_on_how_many_modules_are_recorded(tmp_path: Path) -> None:
     case = _case(tmp_path, CONFIGS["llama"], r=2)
-    values = case.by_module(case.model().activations(EXAMPLES))
+    values = case.by_module(dense(case.model(), EXAMPLES))
     last = Case(case.base, case.adapter, case.modules[-1:])
     assert torch.equal(
-        last.by_module(last.model().activations(EXAMPLES))[last.modules[0].name], values[case.modules[-1].name]
+        last.by_module(dense(last.model(), EXAMPLES))[last.modules[0].name], values[case.modules[-1].name]
     )
 
 
@@ -264,7 +265,7 @@ def test_a_module_that_text_never_reaches_is_refused_by_name(tmp_path: Path) -> 
     base = case.load()
     base.model.layers[1].mlp.forward = lambda states: states
     with pytest.raises(AdapterError, match=r"never runs model\.layers\.1\.mlp\.up_proj"):
-        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+        dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
 
 
 @pytest.mark.parametrize("examples", [[np.array([5])], [np.array([5, 5])], [np.arange(3, 40)] * 5])
@@ -277,7 +278,7 @@ def test_a_module_that_runs_twice_is_refused_by_name(tmp_path: Path) -> None:
     base = case.load()
     base.model.layers[0].mlp.register_forward_hook(lambda mlp, args, _: mlp.forward(*args))
     with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees"):
-        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+        dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
 
 
 def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Pat
     with pytest.raises(
         AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees inputs of shape \(40, 5, 16\) for 5 x 40"
     ):
-        AdaptedModel(base, case.adapter, case.modules).activations(EXAMPLES)
+        dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
 
 
 def test_an_adapter_that_peft_cannot_load_is_refused_by_name(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_model
 from loradash_assets.compute.reach import never_called
 from tests.projects import save_adapter, save_base
+from tests.recordings import dense
 
 MAMBA = MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=2, state_size=4, time_step_rank=2)
 JAMBA = JambaConfig(
@@ -58,7 +59,7 @@ def test_what_is_never_called_is_listed_and_the_rest_recorded(
     assert set(catalogue.unrecorded) == idle
     assert all("never calls it" in reason for reason in catalogue.unrecorded.values())
     base = load_model(tmp_path / "base", dtype="float32", device=torch.device("cpu"), trust_remote_code=False)
-    values = AdaptedModel(base, tmp_path / "adapter", catalogue.modules).activations([np.arange(5), np.arange(3)])
+    values = dense(AdaptedModel(base, tmp_path / "adapter", catalogue.modules), [np.arange(5), np.arange(3)])
     assert values.shape == (len(catalogue.modules), 8)
     assert bool((values != 0).any(dim=1).all())
 
