@@ -193,8 +193,9 @@ def generate(no_copy: bool, output: Path | None, **options: Any) -> None:
 
 def _data_files(settings: Settings) -> list[str]:
     """The asset of each adapter's data file."""
-    prefixes = ("", *(f"adapters/{name}/" for name in settings.adapter.others))
-    return [f"{prefix}activations_data" for prefix in prefixes]
+    from loradash_assets.sources import adapters
+
+    return ["/".join((*adapter.place, "activations_data")) for adapter in adapters(settings)]
 
 
 def _make(settings: Settings, targets: list[str] | None, output: Path | None, *, no_copy: bool) -> None:

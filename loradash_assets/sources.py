@@ -73,6 +73,11 @@ class Adapter:
         return self.name or last_part(self.path)
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """Where its own assets and files stand: nothing before the first one's."""
+        return ("adapters", self.name) if self.name else ()
+
+    @property
     def setting(self) -> str:
         """The setting that names it."""
         return ADAPTER_SETTING if self.name is None else f"adapter.others.{self.name}"

@@ -40,13 +40,10 @@ OF_ALL_ADAPTERS = (
 
 def output_assets(adapters: Layers) -> list[dg.AssetsDefinition]:
     """Return the assets at the end of the graph: one data file per adapter, and what shows all of them."""
-    data = [_asset(DATA, adapter_key(each, DATA.name), [(each, layers)], _place(each)) for each, layers in adapters]
+    data = [
+        _asset(DATA, adapter_key(each, DATA.name), [(each, layers)], Path(*each.place)) for each, layers in adapters
+    ]
     return [*data, *(_asset(output, dg.AssetKey(output.name), adapters, Path()) for output in OF_ALL_ADAPTERS)]
-
-
-def _place(adapter: Adapter) -> Path:
-    """Where an adapter's own files go, in the output directory."""
-    return Path("adapters", adapter.name) if adapter.name else Path()
 
 
 def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> dg.AssetsDefinition:

@@ -10,7 +10,7 @@ from loradash_assets.sources import Adapter
 
 def adapter_key(adapter: Adapter, *parts: str) -> dg.AssetKey:
     """Return the key of an asset that belongs to one adapter."""
-    return dg.AssetKey([*(["adapters", adapter.name] if adapter.name else []), *parts])
+    return dg.AssetKey([*adapter.place, *parts])
 
 
 def adapter_group(adapter: Adapter, group: str) -> str:
