@@ -179,6 +179,18 @@ def test_several_adapters_are_chosen_in_the_header_and_by_address(visit: Open, t
     expect(page.locator("#adapter option:checked")).to_have_text("step-200")
 
 
+def test_on_a_phone_both_choices_can_be_read(visit: Open, tmp_path: Path) -> None:
+    first = samples.page([samples.layer_tables(layer, samples.texts(1)) for layer in (3, 17)]).adapters[0]
+    other = Adapter("long", "a name of an adapter that is longer than a phone is wide", {}, first.layers)
+    file = tmp_path / "dashboard.html"
+    file.write_text(render_dashboard(Dashboard("two adapters", (first, other)), {}), "utf-8")
+    page = visit(file, viewport={"width": 320, "height": 700}).ready()
+    widths = {name: box["width"] for name in ("adapter", "layer") if (box := page.locator(f"#{name}").bounding_box())}
+    assert widths["layer"] >= 80
+    assert 80 <= widths["adapter"] <= 320
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
 def test_one_adapter_needs_no_choice(visit: Open, dashboard: Path) -> None:
     page = visit(dashboard).ready()
     expect(page.locator("#adapters")).to_be_hidden()
