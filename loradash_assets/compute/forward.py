@@ -1,13 +1,15 @@
 """The adapted model's forward pass with every adapted module's A x read from its input.
 
 The hook sits on the input of PEFT's LoRA layer, not on `lora_A`: DoRA also calls `lora_A` on an identity matrix, and
-the layer's input is x itself. The product accumulates in float32 whatever the model's dtype.
+the layer's input is x itself. The product accumulates in float32 whatever the model's dtype. Modules that read the
+same tensor share one product, and the layer's own output is made from it (see `adapted_linear`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
+from loradash_assets.compute.adapted_linear import SharedInput, can_be_fused, dora_write_norms, fold, fuse
 from loradash_assets.compute.adapter_config import read_config
 from loradash_assets.compute.adapter_files import brought_weights
 from loradash_assets.compute.errors import AdapterError
@@ -29,7 +32,7 @@ from loradash_assets.compute.routing import RoutedExperts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BLOCK = 256  # columns of a weight
+TRIAL_TOKENS = 64
 PROBE_TOKENS = 48
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
@@ -68,8 +71,8 @@ class AdaptedModel:
         self._names = [module.name for module in dense]
         found = dict(self._peft.get_base_model().named_modules())
         self._layers = {module.name: found[module.name] for module in dense}
-        for module in dense:
-            self._watch(module)
+        self._write_norms = dict(_dora_norms(self._layers))
+        self.folded = 0
         routed: dict[str, list[AdaptedModule]] = {}
         for module in modules:
             if module.expert != NO_EXPERT:
@@ -78,18 +81,53 @@ class AdaptedModel:
             owner: RoutedExperts(owner, found[owner], of_owner, self.device) for owner, of_owner in routed.items()
         }
 
+        self._adapt(dense)
+
     def _without_head(self, modules: Sequence[AdaptedModule]) -> torch.nn.Module:
         base: Any = self._peft.get_base_model()
         body = base.base_model
         inside = f"{base.base_model_prefix}."
         return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
 
-    def _watch(self, module: AdaptedModule) -> None:
-        A = torch.from_numpy(module.A).to(self.device)  # (rank, in)
+    @torch.no_grad()
+    def _adapt(self, modules: Sequence[AdaptedModule]) -> None:
+        """Have the layers of `modules` run and recorded in the cheapest way that is exact."""
+        for module in modules:
+            _check_loaded(self._layers[module.name], module)
+        seen = self._inputs()
+        tied = _tied(self._peft)
+        for name, layer in self._layers.items():
+            if name in seen and fold(layer, seen[name], tied):
+                self.folded += 1
+            elif can_be_fused(layer):
+                fuse(layer, partial(self._recorded.__getitem__, name))
+        for group in _same_input(modules, seen):
+            shared = SharedInput([torch.from_numpy(module.A).to(self.device) for module in group])
+            stops = np.cumsum([module.rank for module in group]).tolist()
+            for module, stop in zip(group, stops, strict=True):
+                self._watch(module, partial(_columns, shared, slice(stop - module.rank, stop)))
+        for module in modules:
+            if ADAPTER_NAME in self._layers[module.name].lora_embedding_A:
+                A = torch.from_numpy(module.A.T.copy()).to(self.device)  # (in, rank)
+                self._watch(module, partial(_looked_up, A))
+
+    def _inputs(self) -> dict[str, torch.Tensor]:
+        """What the adapted modules read in a pass over a few tokens: which of them read the very same tensor."""
+        seen: dict[str, torch.Tensor] = {}
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[0]))
+            for name, layer in self._layers.items()
+        ]
+        tokens = min(TRIAL_TOKENS, self._positions)
+        self._run([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)])
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def _watch(self, module: AdaptedModule, project: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Record `project` of the module's input at every pass."""
         layer: Any = self._layers[module.name]
         of_embedding = ADAPTER_NAME in layer.lora_embedding_A
-        _check_loaded(layer, module)
-        project = partial(_columns, A) if of_embedding else partial(_product, A)
 
         def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             batch, seq = self._shape
@@ -103,11 +141,11 @@ class AdaptedModel:
                     f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
                     "more than one of them, so its activations belong to no particular token"
                 )
-            self._recorded[module.name] = project(x).reshape(batch, seq, -1)  # (batch, seq, rank)
+            self._recorded[module.name] = project(x)  # (batch * seq, rank)
 
         layer.register_forward_pre_hook(record)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
     def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
         """Return A x of every feature on every token that it sees, examples one after another.
 
@@ -123,9 +161,9 @@ class AdaptedModel:
             raise AdapterError(
                 f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
             )
-        nothing = torch.empty(*mask.shape, 0, device=self.device)
-        values = torch.cat([nothing, *(self._recorded[name] for name in self._names)], dim=-1)  # (batch, seq, features)
-        return values[mask].T.contiguous()
+        nothing = torch.empty(mask.numel(), 0, device=self.device)
+        values = torch.cat([nothing, *(self._recorded[name] for name in self._names)], dim=1)  # (batch * seq, features)
+        return values[mask.flatten()].T.contiguous()
 
     def _run(self, token_ids: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         lengths = torch.tensor([len(ids) for ids in token_ids])
@@ -141,7 +179,7 @@ class AdaptedModel:
         output = self._body(input_ids=ids, attention_mask=mask.long(), use_cache=False, return_dict=True)
         return output[0], mask  # last hidden states, or logits where the head is adapted
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
     def is_prefix_determined(self, token_ids: Sequence[np.ndarray]) -> bool:
         """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
 
@@ -160,11 +198,19 @@ class AdaptedModel:
 
     def write_norms(self) -> dict[str, list[float]]:
         """Return ‖g ⊙ B[:, component]‖ of every DoRA module; g = m / ‖W + scaling·BA‖ rescales its outputs."""
-        norms: dict[str, list[float]] = {}
-        for name, layer in self._layers.items():
-            if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
-                norms[name] = _dora_write_norms(layer)
-        return norms
+        return self._write_norms
+
+
+def _dora_norms(layers: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
+    for name, layer in layers.items():
+        if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER_NAME):
+            yield name, dora_write_norms(layer)
+
+
+def _tied(model: torch.nn.Module) -> set[int]:
+    """The ids of tensors that more than one module uses."""
+    uses = Counter(id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False))
+    return {tensor for tensor, count in uses.items() if count > 1}
 
 
 def _with_shared_weights(model: PreTrainedModel, own: Collection[str]) -> PreTrainedModel:
@@ -193,35 +239,26 @@ def _check_loaded(layer: Any, module: AdaptedModule) -> None:
             )
 
 
-def _product(A: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """(rank, in), (rows, in) -> A x, (rows, rank), in float32."""
-    return x.float() @ A.T
+def _same_input(modules: Sequence[AdaptedModule], seen: Mapping[str, torch.Tensor]) -> list[list[AdaptedModule]]:
+    """Group linear modules that read the same tensor; those that were not seen to read any are alone."""
+    groups: dict[int, list[AdaptedModule]] = {}
+    for module in modules:
+        x = seen.get(module.name)
+        if x is None or x.is_floating_point():  # not the ids that an embedding reads
+            groups.setdefault(id(module if x is None else x), []).append(module)
+    return list(groups.values())
 
 
-def _columns(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """(rank, in), (rows,) -> A x of the one-hot x that an embedding's ids stand for: columns of A, (rows, rank)."""
-    return A.T[ids]
+def _columns(shared: SharedInput, columns: slice, x: torch.Tensor) -> torch.Tensor:
+    """(..., in) -> A x of one of the modules that share an input, (rows, rank)."""
+    return shared.activations(x)[:, columns]
+
+
+def _looked_up(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """(in, rank), (...) -> A x of the one-hot x that an embedding's ids stand for: rows of A, (rows, rank)."""
+    return A[ids.flatten()]
 
 
 def _finite(states: torch.Tensor) -> torch.Tensor:
     """Return the states in float32, those that are not finite as 0: where they are is a question of its own."""
     return states.float().nan_to_num(0.0, 0.0, 0.0)
-
-
-@torch.no_grad()
-def _dora_write_norms(layer: Any) -> list[float]:
-    from peft.utils.integrations import dequantize_module_weight
-
-    W = dequantize_module_weight(layer.get_base_layer())  # (out, in), or (in, out)
-    if ADAPTER_NAME in layer.lora_embedding_A:
-        W, A, B = W.T, layer.lora_embedding_A[ADAPTER_NAME], layer.lora_embedding_B[ADAPTER_NAME]
-    else:
-        W = W.T if layer.fan_in_fan_out else W
-        A, B = layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
-    scaling, A, B = layer.scaling[ADAPTER_NAME], A.cpu().double(), B.cpu().double()  # not every device has float64
-    blocks = zip(W.split(BLOCK, dim=1), A.split(BLOCK, dim=1), strict=True)  # W in float64 can be too large
-    squares = torch.stack([(w.cpu().double() + scaling * B @ a).square().sum(dim=1) for w, a in blocks]).sum(
-        dim=0
-    )  # (out,)
-    g = layer.lora_magnitude_vector[ADAPTER_NAME].weight.cpu().double().flatten() / squares.sqrt()  # (out,)
-    return (g[:, None] * B).norm(dim=0).tolist()

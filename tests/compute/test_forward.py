@@ -144,7 +144,7 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
     exact = _brute_force(case, plain, lambda model: model.double())
     peft = _brute_force(case, plain, lambda model: model)
     for module, values in zip(case.modules, case.by_module(recorded).values(), strict=True):
-        A, x = case.tensors(module)[0], seen[module.name][0].reshape(-1, module.A.shape[1])[real]
+        A, x = case.tensors(module)[0], seen[module.name][-1].reshape(-1, module.A.shape[1])[real]
         bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
         assert bool(((values - x @ A.T).abs() <= bound).all()), module.name
         truth = exact[module.name]
@@ -219,13 +219,12 @@ def test_plain_lora_has_no_other_write_norms(tmp_path: Path) -> None:
     assert _case(tmp_path, CONFIGS["llama"]).model().write_norms() == {}
 
 
-def test_one_adapters_results_do_not_depend_on_how_many_modules_are_recorded(tmp_path: Path) -> None:
+def test_one_modules_results_do_not_depend_on_how_many_are_recorded(tmp_path: Path) -> None:
     case = _case(tmp_path, CONFIGS["llama"], r=2)
-    values = case.by_module(dense(case.model(), EXAMPLES))
+    values = case.by_module(dense(case.model(), EXAMPLES))[case.modules[-1].name]
     last = Case(case.base, case.adapter, case.modules[-1:])
-    assert torch.equal(
-        last.by_module(dense(last.model(), EXAMPLES))[last.modules[0].name], values[case.modules[-1].name]
-    )
+    alone = last.by_module(dense(last.model(), EXAMPLES))[last.modules[0].name]
+    assert bool(((alone - values).norm(dim=0) < 1e-5 * values.norm(dim=0)).all())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
