@@ -64,6 +64,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 }
 EXAMPLES = [np.random.default_rng(0).integers(3, VOCABULARY, length) for length in (7, 23, 1, 40, 16)]
 LENGTHS = [len(ids) for ids in EXAMPLES]
+LAST_BIT = 5e-7  # of a feature's RMS: where PEFT is exact, float32 still holds no more
 Values = dict[str, torch.Tensor]  # by module: (tokens, rank) float64
 
 
@@ -143,14 +144,18 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
     plain = getattr(torch, dtype)
     exact = _brute_force(case, plain, lambda model: model.double())
     peft = _brute_force(case, plain, lambda model: model)
+    ours, of_peft = list[torch.Tensor](), list[torch.Tensor]()
     for module, values in zip(case.modules, case.by_module(recorded).values(), strict=True):
         A, x = case.tensors(module)[0], seen[module.name][-1].reshape(-1, module.A.shape[1])[real]
         bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
         assert bool(((values - x @ A.T).abs() <= bound).all()), module.name
         truth = exact[module.name]
-        errors = [_root_mean_square(others - truth) for others in (values, peft[module.name])]
-        last_bit = 1e-6 * _root_mean_square(truth)  # where PEFT is exact, float32 still holds no more
-        assert bool((errors[0] <= torch.maximum(2 * errors[1], last_bit)).all()), (module.name, errors)
+        ours.append(_root_mean_square(values - truth) / _root_mean_square(truth))
+        of_peft.append(_root_mean_square(peft[module.name] - truth) / _root_mean_square(truth))
+    error, allowed = torch.cat(ours), torch.cat(of_peft).clamp(min=LAST_BIT)
+    # On a tiny model and few tokens a feature's error is that of one or two tokens, a draw; not that of all features.
+    assert _root_mean_square(error) <= 2 * _root_mean_square(allowed), (error, allowed)
+    assert bool((error <= 4 * allowed).all()), (error, allowed)
 
 
 @pytest.mark.parametrize("rank", [1, 4])

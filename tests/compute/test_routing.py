@@ -333,7 +333,8 @@ def test_experts_whose_rows_are_not_the_tokens_are_refused_by_name(tmp_path: Pat
     mlp: Any = base.model.layers[0].mlp
     mlp.register_forward_pre_hook(lambda _, args: args[0][:, 1:].contiguous())
     mlp.register_forward_hook(lambda _, __, output: torch.nn.functional.pad(output, (0, 0, 1, 0)))
-    with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.experts sees inputs of shape \(\d+, 16\) for \d+ tokens"):
+    message = r"model\.layers\.0\.mlp\.experts sees inputs of shape \(\d+, 16\) for \d+ tokens"
+    with pytest.raises(AdapterError, match=message):
         AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES)
 
 
