@@ -195,9 +195,7 @@ def _cache(
     return cache
 
 
-def _sources(
-    pasts: Sequence[Past], longest: int, moved: Callable[[NDArray[Any]], torch.Tensor]
-) -> list[_Source]:
+def _sources(pasts: Sequence[Past], longest: int, moved: Callable[[NDArray[Any]], torch.Tensor]) -> list[_Source]:
     states: dict[int, States] = {}
     tokens: dict[int, list[NDArray[np.int64]]] = {}
     places: dict[int, list[NDArray[np.int64]]] = {}
