@@ -13,14 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Tokens = NDArray[np.integer]
+
+KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}  # a dummy's are those of a layer before it
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,13 @@ class Body:
     device: torch.device
     padding: int  # token id
     takes_positions: bool  # others tell positions by the attention mask
+    config: PretrainedConfig
 
     @staticmethod
-    def of(model: torch.nn.Module, device: torch.device, padding: int) -> Body:
-        """Return what a model's `forward` takes."""
-        return Body(device, padding, "position_ids" in inspect.signature(model.forward).parameters)
+    def of(model: PreTrainedModel, padding: int) -> Body:
+        """Return what a call of this body needs to know."""
+        takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        return Body(model.device, padding, takes_positions, model.config)
 
     def forward(self, rows: Sequence[Tokens], pasts: Sequence[Past] = (), keep: Sequence[int] = ()) -> Forward:
         """Return the call for rows (seq,) of tokens, each after its past, that keeps the states of the rows in `keep`.
@@ -113,17 +120,17 @@ class Body:
         if self.takes_positions:  # padding's are its row's last: there may be no further ones
             own = np.minimum(np.arange(mask.shape[1]), lengths[:, None] - 1)
             arguments["position_ids"] = self._moved(past_lengths[:, None] + own)
-        kept = tuple(self._moved(index) for index in _tokens_of(keep, lengths)) if keep else None
+        kept = self._kept_tokens(keep, lengths) if keep else None
         arguments |= {"past_key_values": _cache(before, longest, kept, self._moved), "use_cache": True}
         return Forward(arguments, real, [before[row] for row in keep], lengths[list(keep)].tolist())
 
     def _moved(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
-
-def _tokens_of(keep: Sequence[int], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row and the place in it of every token of the rows to keep."""
-    return np.repeat(keep, lengths[list(keep)]), np.concatenate([np.arange(lengths[row]) for row in keep])
+    def _kept_tokens(self, keep: Sequence[int], lengths: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the row and the place in it of every token of the rows to keep."""
+        places = np.concatenate([np.arange(lengths[row]) for row in keep])
+        return self._moved(np.repeat(keep, lengths[[*keep]])), self._moved(places)
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ def _cache(
     kept: tuple[torch.Tensor, torch.Tensor] | None,
     moved: Callable[[NDArray[Any]], torch.Tensor],
 ) -> DynamicCache:
-    cache = DynamicCache()
+    cache: Any = DynamicCache()
     cache.layer_class_to_replicate = partial(_Layer, longest, kept)  # without pasts nobody knows how many layers
     sources = _sources(pasts, longest, moved)
     if sources:
@@ -218,7 +225,7 @@ def _of_layer(sources: Sequence[_Source], layer: int) -> list[tuple[torch.Tensor
     return [(keys, values, source) for keys, values, source in found if keys is not None and values is not None]
 
 
-def _states(cache: DynamicCache, tokens: int) -> States:
+def _states(cache: Any, tokens: int) -> States:
     keys, values = [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
     sizes = {part.shape[0] for part in (*keys, *values) if part is not None}
     if sizes != {tokens}:
@@ -233,8 +240,11 @@ def problem_with_pasts(
 
     `run` makes the call and returns the states, (batch, seq, hidden). `tokens` (n,), n > 4, are run in one piece and
     in three, alone and beside rows whose past is longer, shorter or none. `tolerance` is relative, token by token.
+    Windows that are longer than the probe are not probed: there a model relies on transformers' masks.
     """
     try:
+        if others := {type(layer) for layer in DynamicCache(config=body.config).layers} - KEYS_AND_VALUES:
+            return f"it has layers of another kind: {', '.join(sorted(kind.__name__ for kind in others))}"
         worst = max(_differences(run, body, tokens))
     except torch.OutOfMemoryError:
         raise
