@@ -13,10 +13,10 @@ from loradash_assets.compute import batching, prefix_tree
 from loradash_assets.compute.batching import PASTS, Plan, plan_recording
 
 # Few tokens, so that prefixes meet; each stands for itself `STRETCH` times, so that it pays to share them.
-STRETCH = 40
+STRETCH = 70
 EXAMPLES = st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=14)
-BUDGETS = st.sampled_from([0, 30, 100, 400, 2000])
-CHUNKS = st.sampled_from([1, 130, 400, 1000, 10_000])
+BUDGETS = st.sampled_from([0, 60, 200, 700, 3000])
+CHUNKS = st.sampled_from([1, 230, 700, 1800, 20_000])
 
 
 def _tokens(rows: list[list[int]]) -> list[np.ndarray]:
@@ -25,7 +25,7 @@ def _tokens(rows: list[list[int]]) -> list[np.ndarray]:
 
 @settings(max_examples=300, deadline=None)
 @given(EXAMPLES, BUDGETS, CHUNKS, st.booleans())
-@example([[0, 1, 2], [0, 1, 2], [0, 1], [0], []], 400, 130, True)
+@example([[0, 1, 2], [0, 1, 2], [0, 1], [0], []], 700, 230, True)
 def test_a_path_is_the_examples_tokens(rows: list[list[int]], budget: int, size: int, share: bool) -> None:
     """The tokens from the first segment's start to where the example ends, read from other examples, are its own."""
     ids = _tokens(rows)
@@ -101,7 +101,7 @@ def test_batches_keep_to_the_budget(rows: list[list[int]], budget: int, size: in
 @given(EXAMPLES, CHUNKS)
 def test_stored_tokens_come_from_where_they_were_computed(rows: list[list[int]], size: int) -> None:
     ids = _tokens(rows)
-    plan = plan_recording(ids, 400, size)
+    plan = plan_recording(ids, 700, size)
     for chunk in plan.chunks:
         segments, places = plan.sources(chunk)
         expected = [(row, position) for row in chunk.examples for position in range(len(ids[row]))]
@@ -115,7 +115,7 @@ def test_stored_tokens_come_from_where_they_were_computed(rows: list[list[int]],
 @settings(max_examples=200, deadline=None)
 @given(EXAMPLES, CHUNKS)
 def test_last_uses(rows: list[list[int]], size: int) -> None:
-    plan = plan_recording(_tokens(rows), 130, size)
+    plan = plan_recording(_tokens(rows), 200, size)
     for chunk in plan.chunks:
         expected: dict[int, int] = {}
         for number, run in enumerate(chunk.runs):
@@ -176,6 +176,19 @@ def test_common_first_words_do_not_shatter_batches() -> None:
     first, *rest = _random(20, *[200] * 3)
     plan = plan_recording([np.concatenate([first, row]) for row in rest], 2048, 65_536)
     assert [s.parent for s in plan.segments] == [None] * 3
+
+
+def test_a_short_start_of_a_few_long_prefixes_is_not_run_apart() -> None:
+    start, *blocks = _random(20, 300, 300)
+    ids = [np.concatenate([start, block, own]) for block in blocks for own in _random(*range(60, 70))]
+    nodes = [s for s in plan_recording(ids, 2048, 65_536).segments if s.parent is None]
+    assert [(s.start, s.stop) for s in nodes] == [(0, 320)] * 2
+
+
+def test_rows_after_a_long_past_are_few() -> None:
+    past, *own = _random(900, *[5] * 60)
+    (chunk,) = plan_recording([np.concatenate([past, row]) for row in own], 512, 10**6).chunks
+    assert [len(batch) for batch in chunk.batches] == [1, *[PASTS * 512 // 905] * 30]
 
 
 @pytest.mark.parametrize("share", [True, False])
