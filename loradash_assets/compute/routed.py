@@ -33,6 +33,11 @@ class Recorded:
         """How many tokens it has."""
         return self.dense.shape[1]
 
+    def take(self, columns: NDArray[np.int64]) -> Recorded:
+        """Return the tokens at `columns` (tokens,), in this order; a token may be taken several times, or never."""
+        routed = {owner: _taken(of_owner, columns, self.tokens) for owner, of_owner in self.routed.items()}
+        return Recorded(self.dense[:, columns], routed)
+
 
 def joined(parts: Sequence[Recorded]) -> Recorded:
     """Return batches, which all have the same features, as one, tokens in the order of the batches."""
@@ -50,4 +55,20 @@ def _joined(parts: Sequence[Routed], starts: NDArray[np.int64]) -> Routed:
         offsets=np.concatenate([[0], np.cumsum(counts.sum(axis=0))]).astype(np.int64),
         tokens=tokens[order].astype(np.int32),
         values=np.concatenate([part.values for part in parts], axis=1)[:, order],
+    )
+
+
+def _taken(routed: Routed, columns: NDArray[np.int64], tokens: int) -> Routed:
+    order = np.argsort(columns, kind="stable")  # new tokens, those that stand for the same old one side by side
+    counts = np.bincount(columns, minlength=tokens)  # (old tokens,)
+    copies = counts[routed.tokens]  # (old columns,)
+    old = np.repeat(np.arange(routed.tokens.size), copies)  # (new columns,)
+    copy = np.arange(old.size) - np.repeat(np.cumsum(copies) - copies, copies)  # the how manieth of its old column
+    new_tokens = order[(np.cumsum(counts) - counts)[routed.tokens[old]] + copy]
+    of_column = np.repeat(np.arange(routed.offsets.size - 1), np.diff(routed.offsets))  # expert, (old columns,)
+    by_expert = np.lexsort((new_tokens, of_column[old]))
+    return Routed(
+        offsets=np.searchsorted(of_column[old][by_expert], np.arange(routed.offsets.size)).astype(np.int64),
+        tokens=new_tokens[by_expert].astype(np.int32),
+        values=routed.values[:, old[by_expert]],
     )
