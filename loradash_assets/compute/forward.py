@@ -8,6 +8,7 @@ same tensor share one product, and the layer's own output is made from it (see `
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from loradash_assets.compute.adapted_linear import SharedInput, can_be_fused, dora_write_norms, fold, fuse
 from loradash_assets.compute.adapter_config import read_config
 from loradash_assets.compute.adapter_files import brought_weights
-from loradash_assets.compute.errors import AdapterError
+from loradash_assets.compute.errors import AdapterError, ModelError
 from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
-from loradash_assets.compute.routed import Recorded
+from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
+from loradash_assets.compute.routed import Pending, Recorded, joined
 from loradash_assets.compute.routing import RoutedExperts
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 TRIAL_TOKENS = 64
 PROBE_TOKENS = 48
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
+OUT_OF_MEMORY = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "not enough memory")
 PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
 
 
@@ -62,9 +66,13 @@ class AdaptedModel:
                 "after it could be trusted; record it in a project of its own"
             )
         self.device = base.device
-        self._padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
+        padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
         self._body = self._without_head(modules)
+        self._call = Body.of(self._body, padding)
+        self._shared: list[SharedInput] = []
+        self._too_large = sys.maxsize  # rows times tokens of a batch that did not fit into memory
+        self.halved = 0
         self._shape = (0, 0)  # (batch, seq) of the running forward pass
         self._recorded: dict[str, torch.Tensor] = {}
         dense = [module for module in modules if module.expert == NO_EXPERT]
@@ -102,13 +110,14 @@ class AdaptedModel:
             elif can_be_fused(layer):
                 fuse(layer, partial(self._recorded.__getitem__, name))
         for group in _same_input(modules, seen):
-            shared = SharedInput([torch.from_numpy(module.A).to(self.device) for module in group])
+            shared = SharedInput([torch.from_numpy(module.A).to(self._place(module)) for module in group])
+            self._shared.append(shared)
             stops = np.cumsum([module.rank for module in group]).tolist()
             for module, stop in zip(group, stops, strict=True):
                 self._watch(module, partial(_columns, shared, slice(stop - module.rank, stop)))
         for module in modules:
             if ADAPTER_NAME in self._layers[module.name].lora_embedding_A:
-                A = torch.from_numpy(module.A.T.copy()).to(self.device)  # (in, rank)
+                A = torch.from_numpy(module.A.T.copy()).to(self._place(module))  # (in, rank)
                 self._watch(module, partial(_looked_up, A))
 
     def _inputs(self) -> dict[str, torch.Tensor]:
@@ -119,7 +128,7 @@ class AdaptedModel:
             for name, layer in self._layers.items()
         ]
         tokens = min(TRIAL_TOKENS, self._positions)
-        self._run([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)])
+        self._run(self._call.forward([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)]))
         for hook in hooks:
             hook.remove()
         return seen
@@ -146,55 +155,94 @@ class AdaptedModel:
         layer.register_forward_pre_hook(record)
 
     @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
-    def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
-        """Return A x of every feature on every token that it sees, examples one after another.
+    def record(self, rows: Sequence[Tokens], pasts: Sequence[Past | None] = (), keep: Sequence[int] = ()) -> Pending:
+        """Start recording A x of every feature on every token that it sees, rows one after another.
 
-        The examples run as one right-padded batch; padding is not in the result.
+        The rows (seq,), each after its past, run as one right-padded batch; padding is not in the result. With it come
+        the pasts of the rows to keep. Where the device's memory is too small, half of the rows run, then the others.
+        Raises ModelError if it is too small for one row.
         """
-        _, mask = self._run(token_ids)
-        routed = {owner: experts.recorded(mask) for owner, experts in self._experts.items()}
-        return Recorded(self._dense(mask).cpu().numpy(), routed)
+        before = [past or NO_PAST for past in pasts] or [NO_PAST] * len(rows)
+        size = len(rows) * max(past.length + len(row) for past, row in zip(before, rows, strict=True))
+        if len(rows) == 1 or size < self._too_large:
+            try:
+                return self._recorded_batch(rows, before, keep)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    raise ModelError(
+                        f"dataset.max_tokens: an example of {size} tokens does not fit into the memory of "
+                        f"{self.device}: {error}"
+                    ) from error
+                self._too_large = min(self._too_large, size)
+        self._forget()
+        self.halved += 1
+        half = len(rows) // 2
+        first = self.record(rows[:half], before[:half], [row for row in keep if row < half])
+        second = self.record(rows[half:], before[half:], [row - half for row in keep if row >= half])
+        kept = dict(zip(sorted(keep), [*first.pasts, *second.pasts], strict=True))
+        return Pending(lambda: joined([first.result(), second.result()]), [kept[row] for row in keep])
 
-    def _dense(self, mask: torch.Tensor) -> torch.Tensor:
-        """A x of the features that see every token, (features, tokens) float32; `mask` (batch, seq): real tokens."""
+    def _recorded_batch(self, rows: Sequence[Tokens], pasts: Sequence[Past], keep: Sequence[int]) -> Pending:
+        forward = self._call.forward(rows, pasts, sorted(keep))
+        self._run(forward)
+        lengths = np.array([len(row) for row in rows])
+        real = np.flatnonzero(np.arange(lengths.max()) < lengths[:, None])  # on the host: no need to wait for the mask
+        routed = {owner: experts.recorded(forward.mask) for owner, experts in self._experts.items()}
+        values = _on_host(self._dense(torch.from_numpy(real).to(self.device, non_blocking=True)))
+        self._forget()
+        return Pending(lambda: Recorded(values(), routed), forward.kept())
+
+    def _dense(self, real: torch.Tensor) -> torch.Tensor:
+        """A x of the features that see every token, (features, tokens) float32; `real` (tokens,): places of tokens."""
         if missing := [name for name in self._names if name not in self._recorded]:
             raise AdapterError(
                 f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
             )
-        nothing = torch.empty(mask.numel(), 0, device=self.device)
-        values = torch.cat([nothing, *(self._recorded[name] for name in self._names)], dim=1)  # (batch * seq, features)
-        return values[mask.flatten()].T.contiguous()
+        nothing = torch.empty(self._shape[0] * self._shape[1], 0, device=self.device)
+        found = (self._recorded[name].to(self.device, non_blocking=True) for name in self._names)
+        return torch.cat([nothing, *found], dim=1).index_select(0, real).T.contiguous()
 
-    def _run(self, token_ids: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.tensor([len(ids) for ids in token_ids])
-        ids = torch.full((len(token_ids), int(lengths.max())), self._padding)  # (batch, seq)
-        for row, example in enumerate(token_ids):
-            ids[row, : len(example)] = torch.from_numpy(example.astype(np.int64))
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]  # (batch, seq)
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        self._shape = (ids.shape[0], ids.shape[1])
-        self._recorded.clear()
+    def _run(self, forward: Forward) -> torch.Tensor:
+        self._forget()
+        self._shape = (forward.mask.shape[0], forward.mask.shape[1])
         for experts in self._experts.values():
-            experts.start(ids.numel())
-        output = self._body(input_ids=ids, attention_mask=mask.long(), use_cache=False, return_dict=True)
-        return output[0], mask  # last hidden states, or logits where the head is adapted
+            experts.start(forward.mask.numel())
+        return self._body(**forward.arguments)[0]  # last hidden states, or logits where the head is adapted
 
-    @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
-    def is_prefix_determined(self, token_ids: Sequence[np.ndarray]) -> bool:
+    def _forget(self) -> None:
+        self._recorded.clear()
+        for shared in self._shared:
+            shared.forget()
+
+    @torch.no_grad()
+    def is_prefix_determined(self, token_ids: Sequence[Tokens]) -> bool:
         """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
 
         Runs one prefix alone, and again in a batch of two longer examples that go on differently. Only then may equal
         prefixes be counted as one context.
         """
-        tokens = np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions))
+        tokens = self._probe(token_ids)
         length = max(1, len(tokens) // 2)
         other = np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary])
-        alone = _finite(self._run([tokens[:length]])[0][0])  # (length, hidden)
-        first, second = _finite(self._run([tokens, other])[0][:, :length])
+        alone = _finite(self._run(self._call.forward([tokens[:length]]))[0])  # (length, hidden)
+        first, second = _finite(self._run(self._call.forward([tokens, other]))[:, :length])
         return bool(
-            (alone - first).norm() <= PROBE_TOLERANCE.get(self._peft.dtype, 1e-4) * alone.norm()
+            (alone - first).norm() <= self._tolerance() * alone.norm()
             and (first - second).norm() <= PROBE_TOLERANCE_IN_BATCH * alone.norm()
         )
+
+    @torch.no_grad()
+    def problem_with_pasts(self, token_ids: Sequence[Tokens]) -> str | None:
+        """Say why a prefix that examples share cannot be run once for all of them, or None if it can."""
+        return problem_with_pasts(self._run, self._call, self._probe(token_ids), self._tolerance())
+
+    def _probe(self, token_ids: Sequence[Tokens]) -> NDArray[np.int64]:
+        return np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions)).astype(np.int64)
+
+    def _tolerance(self) -> float:
+        return PROBE_TOLERANCE.get(self._peft.dtype, 1e-4)
 
     def write_norms(self) -> dict[str, list[float]]:
         """Return ‖g ⊙ B[:, component]‖ of every DoRA module; g = m / ‖W + scaling·BA‖ rescales its outputs."""
@@ -257,6 +305,30 @@ def _columns(shared: SharedInput, columns: slice, x: torch.Tensor) -> torch.Tens
 def _looked_up(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """(in, rank), (...) -> A x of the one-hot x that an embedding's ids stand for: rows of A, (rows, rank)."""
     return A[ids.flatten()]
+
+
+def _on_host(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+    """Start copying to the host's memory; what is returned waits for that. On CUDA later work does not."""
+    if values.device.type != "cuda":
+        return values.cpu().numpy
+    copied = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    stream, done = torch.cuda.Stream(values.device), torch.cuda.Event()
+    stream.wait_stream(torch.cuda.current_stream(values.device))
+    with torch.cuda.stream(stream):
+        copied.copy_(values, non_blocking=True)
+        done.record(stream)
+    values.record_stream(stream)
+
+    def arrived() -> NDArray[np.float32]:
+        done.synchronize()
+        return copied.numpy()
+
+    return arrived
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """MPS and the CPU have no exception of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _finite(states: torch.Tensor) -> torch.Tensor:

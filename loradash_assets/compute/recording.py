@@ -1,8 +1,8 @@
 """Recorded activations: chunk files that are written once, resumed after an interruption, and read layer by layer.
 
 A chunk is a safetensors file with `tokens` (int64, (tokens,), global token numbers) and, for every layer, `layer.N`
-(float32, (features of the layer that see every token, tokens)); its metadata hold the SHA-256 of these. It appears by
-rename, so one that is there is complete.
+(float32, (features of the layer that see every token, tokens)); its metadata hold the SHA-256 of these and the kind of
+device that ran the model. It appears by rename, so one that is there is complete.
 
 For the I-th module with experts in a layer there are three more, sparse: only tokens that an expert sees have a
 column. `layer.N.experts.I.offsets` (int64, (experts + 1,)) says which columns are an expert's, `….tokens` (int32,
@@ -15,21 +15,31 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from loradash_assets.compute.batching import Batch
+from loradash_assets.compute.batching import Chunk as PlannedChunk
+from loradash_assets.compute.batching import Plan
 from loradash_assets.compute.passes import Block, Chunk
-from loradash_assets.compute.routed import Recorded, joined
+from loradash_assets.compute.routed import Pending, Recorded, joined
 
-Forward = Callable[[Sequence[np.ndarray]], Recorded]
 Progress = Callable[[int], None]
+
+
+class Forward(Protocol):
+    """Runs a batch."""
+
+    def __call__(self, rows: Sequence[NDArray[np.int64]], pasts: Sequence[Any], keep: Sequence[int]) -> Pending:
+        """Run rows of tokens (seq,), each after its past (None: none), and keep the pasts that end with some rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,39 +47,105 @@ class RecordingPlan:
     """What to record: the examples' tokens, how they are batched, and what belongs to which layer.
 
     `layers` has the rows of the features that see every token, `experts` the modules that hold experts, in order.
+    Only chunks that were recorded on the same kind of `device` are taken for done.
     """
 
-    token_ids: Sequence[np.ndarray]  # per example, (seq,)
-    offsets: np.ndarray  # (examples + 1,), first global token number of each example
-    chunks: Sequence[Sequence[Batch]]
+    token_ids: Sequence[NDArray[np.int64]]  # per example, (seq,)
+    offsets: NDArray[np.int64]  # (examples + 1,), first global token number of each example
+    batches: Plan
     layers: Mapping[int, slice]
     experts: Mapping[int, Sequence[str]] = field(default_factory=dict[int, Sequence[str]])
+    device: str = "cpu"
 
 
-def record(plan: RecordingPlan, forward: Forward, directory: Path, progress: Progress) -> int:
-    """Record every chunk that is not in `directory` yet; return how many tokens that was. See `record_chunk`."""
-    return sum(record_chunk(plan, number, forward, directory, progress) for number in range(len(plan.chunks)))
+def record(
+    plan: RecordingPlan,
+    forward: Forward,
+    directory: Path,
+    progress: Progress,
+    chunks: Sequence[int] | None = None,
+) -> int:
+    """Record the chunks (all, if none are named) that are not in `directory` yet; return how many tokens that was.
 
-
-def record_chunk(plan: RecordingPlan, number: int, forward: Forward, directory: Path, progress: Progress) -> int:
-    """Record one chunk, unless it is in `directory` already; return how many tokens that was.
-
-    Chunks depend on the plan and on nothing else: several processes may record different ones of a directory.
-    `forward` maps examples to their activations. `progress` is called with the number of tokens after every batch,
-    or once for a chunk that was there.
+    Chunks depend on the plan and on nothing else: several processes may record different ones of a directory. A chunk
+    is written while the next one runs. `progress` is called with a number of tokens after every batch, or once for a
+    chunk that was there.
     """
-    batches = plan.chunks[number]
-    tokens = _token_numbers(plan, batches)
-    file = chunk_file(directory, number)
-    if _is_complete(file, plan, tokens):
-        progress(len(tokens))
-        return 0
-    parts: list[Recorded] = []
-    for batch in batches:
-        parts.append(forward([plan.token_ids[example] for example in batch]))
-        progress(parts[-1].tokens)
-    _write(file, plan, tokens, joined(parts))
-    return len(tokens)
+    carried: dict[int, _Carried] = {}
+    recorded = 0
+    written: Future[None] | None = None
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        for number in range(len(plan.batches.chunks)) if chunks is None else chunks:
+            chunk, file = plan.batches.chunks[number], chunk_file(directory, number)
+            tokens = _token_numbers(plan, chunk.examples)
+            if _is_complete(file, plan, tokens):
+                progress(len(tokens))
+                continue
+            parts = _run(plan, chunk, forward, carried, _in_steps(progress, len(tokens), chunk, plan.batches))
+            if written is not None:
+                written.result()
+            written = writer.submit(_write_parts, file, plan, chunk, tokens, parts)
+            recorded += len(tokens)
+        if written is not None:
+            written.result()
+    return recorded
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """A segment that several chunks need, once it has run."""
+
+    part: Pending
+    past: Any
+
+
+def _run(
+    plan: RecordingPlan, chunk: PlannedChunk, forward: Forward, carried: dict[int, _Carried], progress: Progress
+) -> list[Pending]:
+    """Start what a chunk runs; `carried` has what earlier chunks ran, and afterwards what later ones may use."""
+    segments, last = plan.batches.segments, plan.batches.last_uses(chunk)
+    for segment in carried.keys() - set(chunk.carried):
+        del carried[segment]
+    pasts: dict[int | None, Any] = {None: None, **{segment: kept.past for segment, kept in carried.items()}}
+    parts: list[Pending] = []
+    for number, run in enumerate(chunk.runs):
+        if run[0] in carried:
+            parts.append(carried[run[0]].part)
+        else:
+            rows = [plan.token_ids[segments[s].example][segments[s].start : segments[s].stop] for s in run]
+            keep = [row for row, segment in enumerate(run) if segment in last or segment in chunk.carried]
+            parts.append(forward(rows, [pasts[segments[segment].parent] for segment in run], keep))
+            pasts |= zip([run[row] for row in keep], parts[-1].pasts, strict=True)
+        if run[0] in chunk.carried:
+            carried[run[0]] = _Carried(parts[-1], pasts[run[0]])
+        for segment in [segment for segment, use in last.items() if use == number and segment not in chunk.carried]:
+            del pasts[segment]
+        progress(sum(segments[segment].length for segment in run))
+    return parts
+
+
+def _in_steps(progress: Progress, tokens: int, chunk: PlannedChunk, plan: Plan) -> Progress:
+    """Report a chunk's stored tokens as its runs, of fewer or more tokens, come to their end."""
+    total = max(1, sum(plan.segments[segment].length for run in chunk.runs for segment in run))
+    run = reported = 0
+
+    def advance(more: int) -> None:
+        nonlocal run, reported
+        run += more
+        progress(tokens * run // total - reported)
+        reported = tokens * run // total
+
+    return advance
+
+
+def _write_parts(
+    file: Path, plan: RecordingPlan, chunk: PlannedChunk, tokens: NDArray[np.int64], parts: Sequence[Pending]
+) -> None:
+    segments, places = plan.batches.sources(chunk)
+    order = [segment for run in chunk.runs for segment in run]
+    starts = np.zeros(len(plan.batches.segments), np.int64)
+    starts[order] = np.cumsum([0, *(plan.batches.segments[segment].length for segment in order)])[:-1]
+    _write(file, plan, tokens, joined([part.result() for part in parts]).take(starts[segments] + places))
 
 
 def chunk_file(directory: Path, number: int) -> Path:
@@ -116,13 +192,9 @@ def _chunk_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("chunk-*.safetensors"))
 
 
-def _token_numbers(plan: RecordingPlan, batches: Sequence[Batch]) -> np.ndarray:
-    spans = [
-        np.arange(plan.offsets[example], plan.offsets[example + 1], dtype=np.int64)
-        for batch in batches
-        for example in batch
-    ]
-    return np.concatenate(spans)  # (tokens,)
+def _token_numbers(plan: RecordingPlan, examples: Sequence[int]) -> NDArray[np.int64]:
+    spans = [np.arange(plan.offsets[example], plan.offsets[example + 1], dtype=np.int64) for example in examples]
+    return np.concatenate([np.empty(0, np.int64), *spans])  # (tokens,)
 
 
 def _is_complete(file: Path, plan: RecordingPlan, tokens: np.ndarray) -> bool:
@@ -132,7 +204,7 @@ def _is_complete(file: Path, plan: RecordingPlan, tokens: np.ndarray) -> bool:
             return (
                 set(tensors) == _names(plan)
                 and np.array_equal(tensors["tokens"], tokens)
-                and (chunk.metadata() or {}).get("sha256") == _digest(tensors)
+                and chunk.metadata() == _metadata(plan, tensors)
             )
     except (OSError, SafetensorError):
         return False
@@ -147,10 +219,14 @@ def _write(file: Path, plan: RecordingPlan, tokens: np.ndarray, recorded: Record
             parts = (routed.offsets, routed.tokens, np.ascontiguousarray(routed.values))
             tensors |= dict(zip(_sparse(layer, number), parts, strict=True))
     temporary = file.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
+    save_file(tensors, temporary, metadata=_metadata(plan, tensors))
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(file)
+
+
+def _metadata(plan: RecordingPlan, tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {"sha256": _digest(tensors), "device": plan.device}
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,17 @@ class Recorded:
         """Return the tokens at `columns` (tokens,), in this order; a token may be taken several times, or never."""
         routed = {owner: _taken(of_owner, columns, self.tokens) for owner, of_owner in self.routed.items()}
         return Recorded(self.dense[:, columns], routed)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A forward pass that was started: `result` waits for its activations, if it is still running on a GPU.
+
+    `pasts` are what later passes need of the rows that were to be kept, in their order; opaque outside the model.
+    """
+
+    result: Callable[[], Recorded]
+    pasts: Sequence[Any] = ()
 
 
 def joined(parts: Sequence[Recorded]) -> Recorded:
