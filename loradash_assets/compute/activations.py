@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
+from loradash_assets.compute.prompt_tokens import TokenIds
 from loradash_assets.compute.recording import RecordingPlan, record
-from loradash_assets.compute.tokens import TokenIndex
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -116,13 +115,12 @@ def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule])
 
 
 def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:
-    prompts = pq.read_table(recording.prompts)
-    token_ids = [np.asarray(ids, dtype=np.int64) for ids in prompts.column("token_ids").to_pylist()]
-    lengths = [len(ids) for ids in token_ids]
+    tokens = TokenIds.read(recording.prompts)
+    lengths = np.diff(tokens.index.offsets).tolist()
     batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
     chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
-    offsets = TokenIndex.of_prompts(prompts).offsets
-    return RecordingPlan(token_ids, offsets, chunks, _layer_slices(modules), _layer_experts(modules))
+    layers, experts = _layer_slices(modules), _layer_experts(modules)
+    return RecordingPlan(tokens.by_example(), tokens.index.offsets, chunks, layers, experts)
 
 
 def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:
