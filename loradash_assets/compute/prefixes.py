@@ -7,9 +7,7 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from loradash_assets.compute.arrays import ranges
-
-_BLOCK = 1 << 20  # tokens looked at together, so that copies of their numbers stay small
+from loradash_assets.compute.arrays import blocks, gather, ranges
 
 
 class PrefixTree:
@@ -69,11 +67,10 @@ def first_occurrences(prefixes: NDArray[np.integer]) -> tuple[NDArray[np.bool_],
     numbers = int(prefixes.max(initial=-1)) + 1
     first = np.full(numbers, prefixes.size, np.int32)
     count = np.zeros(numbers, np.int32)
-    blocks = [slice(start, min(start + _BLOCK, prefixes.size)) for start in range(0, prefixes.size, _BLOCK)]
-    for block in blocks:
+    for block in blocks(prefixes.size):
         np.minimum.at(first, prefixes[block], np.arange(block.start, block.stop, dtype=np.int32))
         np.add.at(count, prefixes[block], np.int32(1))
     mask = np.zeros(prefixes.size, np.bool_)
-    for block in blocks:
+    for block in blocks(prefixes.size):
         mask[block] = first[prefixes[block]] == np.arange(block.start, block.stop)
-    return mask, count[prefixes]
+    return mask, gather(count, prefixes)

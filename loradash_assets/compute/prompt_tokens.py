@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,19 +29,32 @@ class TokenIds:
     @classmethod
     def read(cls, file: Path) -> TokenIds:
         """Read a file of the PROMPTS schema. Raises ValueError unless its examples ascend strictly."""
-        return cls.of(pa.concat_tables(row_groups(file, ["example", "token_ids"])))
+        parts = [_Ids.of(group) for group in row_groups(file, ["example", "token_ids"])]
+        return cls.joined(parts)
 
     @classmethod
-    def of(cls, prompts: pa.Table) -> TokenIds:
-        """Take them from a table of the PROMPTS schema, of which it needs two columns; raises as `read`."""
-        lists = prompts.column("token_ids").chunks
-        lengths = [np.empty(0, np.int32), *(chunk.value_lengths().to_numpy() for chunk in lists)]
-        index = TokenIndex.of_lengths(prompts.column("example").to_numpy(), np.concatenate(lengths))
-        return cls(index, _flat(lists))
+    def joined(cls, parts: Sequence[_Ids]) -> TokenIds:
+        """Put successive parts together; raises as `read`."""
+        examples, lengths, ids = zip(*parts, strict=True)
+        return cls(TokenIndex.of_lengths(np.concatenate(examples), np.concatenate(lengths)), np.concatenate(ids))
 
     def by_example(self) -> Sequence[NDArray[np.int32]]:
         """Return each example's ids, (length,)."""
         return np.split(self.flat, self.index.offsets[1:-1]) if self.index.examples.size else []
+
+
+class _Ids(NamedTuple):
+    """Of some prompts, copied: what stays of a table in memory must not keep the table there."""
+
+    examples: NDArray[np.int32]  # (prompts,)
+    lengths: NDArray[np.int32]  # (prompts,)
+    flat: NDArray[np.int32]  # (tokens,)
+
+    @classmethod
+    def of(cls, prompts: pa.Table) -> _Ids:
+        lists = prompts.column("token_ids").combine_chunks()
+        examples = prompts.column("example").to_numpy()
+        return cls(examples.copy(), lists.value_lengths().to_numpy().copy(), _flat(lists))
 
 
 @dataclass(frozen=True)
@@ -51,13 +65,16 @@ class TokenTexts:
     distinct: pa.StringArray
 
     @classmethod
-    def of(cls, prompts: pa.Table) -> TokenTexts:
-        """Take them from a table of the PROMPTS schema."""
-        chunks = [chunk.flatten().dictionary_encode() for chunk in prompts.column("tokens").chunks]
-        texts = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
-        if texts.num_chunks == 0:
-            return cls(np.empty(0, np.int32), pa.array([], pa.string()))
-        return cls(np.concatenate([chunk.indices.to_numpy() for chunk in texts.chunks]), texts.chunk(0).dictionary)
+    def joined(cls, parts: Sequence[tuple[NDArray[np.int32], pa.StringArray]]) -> TokenTexts:
+        """Put successive parts together, each with places among distinct texts of its own."""
+        together = pa.chunked_array([distinct for _, distinct in parts], pa.string()).combine_chunks()
+        together = together.dictionary_encode()
+        places, start = together.indices.to_numpy(), 0
+        moved: list[NDArray[np.int32]] = []
+        for part, distinct in parts:
+            moved.append(places[start : start + len(distinct)][part])
+            start += len(distinct)
+        return cls(np.concatenate(moved), together.dictionary)
 
     def take(self, numbers: NDArray[np.int64]) -> pa.StringArray:
         """Return the texts of tokens, (n,) -> (n,)."""
@@ -77,7 +94,7 @@ class Repeats:
 
     def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where these tokens, all of them among those here, stand in `first` and `counts`."""
-        return numbers if self.numbers is None else np.searchsorted(self.numbers, numbers)
+        return numbers if self.numbers is None else np.searchsorted(self.numbers, numbers.astype(self.numbers.dtype))
 
 
 @dataclass(frozen=True)
@@ -94,14 +111,26 @@ class PromptTokens:
     def read(cls, file: Path) -> PromptTokens:
         """Read a file of the PROMPTS schema. Raises ValueError unless its examples ascend strictly."""
         columns = ["example", "token_ids", "tokens", "prefixes"]
-        return cls.of(pa.concat_tables(row_groups(file, columns, dictionaries=["tokens.list.element"])))
+        return cls.of(row_groups(file, columns, dictionaries=["tokens.list.element"]))
 
     @classmethod
-    def of(cls, prompts: pa.Table) -> PromptTokens:
-        """Take them from a table of the PROMPTS schema; raises as `read`."""
-        ids = TokenIds.of(prompts)
-        prefixes = _flat(prompts.column("prefixes").chunks)
-        return cls(ids.index, ids.flat, TokenTexts.of(prompts), prefixes, Repeats(*first_occurrences(prefixes)))
+    def of(cls, prompts: Iterable[pa.Table]) -> PromptTokens:
+        """Take them from the parts, at least one, of a table of the PROMPTS schema; raises as `read`."""
+        ids: list[_Ids] = []
+        texts: list[tuple[NDArray[np.int32], pa.StringArray]] = []
+        prefix_parts: list[NDArray[np.int32]] = []
+        for part in prompts:
+            encoded = part.column("tokens").combine_chunks().flatten().dictionary_encode()
+            ids.append(_Ids.of(part))
+            texts.append((encoded.indices.to_numpy().copy(), encoded.dictionary))
+            prefix_parts.append(_flat(part.column("prefixes").combine_chunks()))
+        prefixes = np.concatenate(prefix_parts)
+        del prefix_parts
+        joined_texts = TokenTexts.joined(texts)
+        del texts
+        joined = TokenIds.joined(ids)
+        del ids
+        return cls(joined.index, joined.flat, joined_texts, prefixes, Repeats(*first_occurrences(prefixes)))
 
     @cached_property
     def groups(self) -> TokenGroups:
@@ -109,11 +138,10 @@ class PromptTokens:
         return TokenGroups(Groups.by(self.ids), Groups.by(self.index.positions()))
 
     def among(self, numbers: NDArray[np.integer]) -> PromptTokens:
-        """Return the same tokens for features that see only `numbers` (n,): contexts are counted among these."""
-        numbers = np.sort(numbers)
+        """Return the same tokens for features that see only `numbers` (n,), ascending: contexts count among these."""
         return replace(self, repeats=Repeats(*first_occurrences(self.prefixes[numbers]), numbers))
 
 
-def _flat(lists: Sequence[pa.ListArray]) -> NDArray[np.int32]:
-    """The numbers in the lists, one after another."""
-    return np.concatenate([np.empty(0, np.int32), *(chunk.flatten().to_numpy().astype(np.int32) for chunk in lists)])
+def _flat(lists: pa.ListArray) -> NDArray[np.int32]:
+    """The numbers in the lists, one after another, copied."""
+    return lists.flatten().to_numpy().astype(np.int32)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-GROUP_BYTES = 1 << 22  # about what a group's rows take as Python objects
+GROUP_BYTES = 1 << 20  # about what a group's rows take as Python objects
 
 
 class RowGroups:

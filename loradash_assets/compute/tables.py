@@ -78,9 +78,9 @@ def layer_tables(
 ) -> LayerTables:
     """The tables of one layer, rows in the order of features, polarities and ranks.
 
-    features: the layer's slice of the FEATURES schema, in the order of the recorded activations; tokens: those of
-    the prompts; bases: by full module name, read for the svd basis only; special_tokens:
-    ids. Raises KeyError for a module without basis, ValueError where recording and prompts do not have the same tokens.
+    features: the layer's slice of the FEATURES schema, in the order of the recorded activations; tokens: those of the
+    prompts; bases: by full module name, read for the svd basis only; special_tokens: ids. Raises KeyError for a module
+    without basis, ValueError where recording and prompts do not have the same tokens.
     """
     excluded = left_out(
         tokens.index,
@@ -134,13 +134,13 @@ def _together(blocks: Sequence[Block], seen: Mapping[int, np.ndarray], groups: i
 
 
 def _routed_tokens(recording: LayerRecording) -> dict[int, np.ndarray]:
-    """The token numbers that each routed block sees, by its place."""
+    """The token numbers that each routed block sees, ascending, by its place: 4 bytes each."""
     routed = [place for place, block in enumerate(recording.blocks) if block.routed]
-    parts: dict[int, list[np.ndarray]] = {place: [np.empty(0, np.int64)] for place in routed}
+    parts: dict[int, list[np.ndarray]] = {place: [np.empty(0, np.int32)] for place in routed}
     for chunks in recording.chunks() if routed else ():
         for place in routed:
-            parts[place].append(chunks[place][0])
-    return {place: np.concatenate(numbers) for place, numbers in parts.items()}
+            parts[place].append(chunks[place][0].astype(np.int32))
+    return {place: np.sort(np.concatenate(parts.pop(place))) for place in routed}
 
 
 @dataclass(frozen=True)

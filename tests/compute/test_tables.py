@@ -84,7 +84,7 @@ class Case:
     def tables(self, options: TableOptions, chunking: list[list[int]] | None = None) -> LayerTables:
         everything = [list(range(len(self.ids)))] if self.ids else []
         recording = Recorded(self.values, everything if chunking is None else chunking)
-        tokens = PromptTokens.of(self.prompts)
+        tokens = PromptTokens.of([self.prompts])
         return layer_tables(recording, self.features, tokens, options, self.bases, SPECIAL_TOKENS)
 
 
