@@ -36,7 +36,7 @@ VOCABULARY = 50_000
 LENGTHS = (500, 8_000)  # tokens of an example
 SHARED = 20  # tokens that all examples begin with
 BATCH_TOKENS = 2048
-CHUNK_TOKENS = 65_536
+CHUNK_BYTES = 128 << 20  # of activations in a chunk, where its longest example is not larger
 POOL = 1 << 24  # activations that the model's stand-in draws from: 64 MiB
 MIB = 1 << 20
 
@@ -135,7 +135,7 @@ def _recording(size: Size, directory: Path) -> None:
 
     tokens = TokenIds.read(directory / "prompts.parquet")
     lengths: list[int] = np.diff(tokens.index.offsets).tolist()
-    chunks = plan_chunks(plan_batches(lengths, BATCH_TOKENS), lengths, CHUNK_TOKENS)
+    chunks = plan_chunks(plan_batches(lengths, BATCH_TOKENS), lengths, CHUNK_BYTES // (4 * size.features))
     rows = size.rank * len(PROJECTIONS)
     layers = {layer: slice(layer * rows, (layer + 1) * rows) for layer in range(size.layers)}
     plan = RecordingPlan(tokens.by_example(), tokens.index.offsets, chunks, layers)
