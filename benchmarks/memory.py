@@ -130,8 +130,8 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 def _recording(size: Size, directory: Path) -> None:
     from loradash_assets.compute.batching import plan_batches, plan_chunks
-    from loradash_assets.compute.prompt_tokens import TokenIds
     from loradash_assets.compute.recording import RecordingPlan, record
+    from loradash_assets.compute.token_ids import TokenIds
 
     tokens = TokenIds.read(directory / "prompts.parquet")
     lengths: list[int] = np.diff(tokens.index.offsets).tolist()

@@ -18,8 +18,8 @@ from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
 from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
-from loradash_assets.compute.prompt_tokens import TokenIds
 from loradash_assets.compute.recording import RecordingPlan, record
+from loradash_assets.compute.token_ids import TokenIds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

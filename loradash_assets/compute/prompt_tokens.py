@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,45 +15,8 @@ from loradash_assets.compute.explained import Groups
 from loradash_assets.compute.prefixes import first_occurrences
 from loradash_assets.compute.row_groups import row_groups
 from loradash_assets.compute.summary import TokenGroups
+from loradash_assets.compute.token_ids import IdsPart, TokenIds, flat_numbers
 from loradash_assets.compute.tokens import TokenIndex
-
-
-@dataclass(frozen=True)
-class TokenIds:
-    """Every token's id, `flat` (tokens,) int32 in the order of the token numbers: 4 bytes per token."""
-
-    index: TokenIndex
-    flat: NDArray[np.int32]
-
-    @classmethod
-    def read(cls, file: Path) -> TokenIds:
-        """Read a file of the PROMPTS schema. Raises ValueError unless its examples ascend strictly."""
-        parts = [_Ids.of(group) for group in row_groups(file, ["example", "token_ids"])]
-        return cls.joined(parts)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Ids]) -> TokenIds:
-        """Put successive parts together; raises as `read`."""
-        examples, lengths, ids = zip(*parts, strict=True)
-        return cls(TokenIndex.of_lengths(np.concatenate(examples), np.concatenate(lengths)), np.concatenate(ids))
-
-    def by_example(self) -> Sequence[NDArray[np.int32]]:
-        """Return each example's ids, (length,)."""
-        return np.split(self.flat, self.index.offsets[1:-1]) if self.index.examples.size else []
-
-
-class _Ids(NamedTuple):
-    """Of some prompts, copied: what stays of a table in memory must not keep the table there."""
-
-    examples: NDArray[np.int32]  # (prompts,)
-    lengths: NDArray[np.int32]  # (prompts,)
-    flat: NDArray[np.int32]  # (tokens,)
-
-    @classmethod
-    def of(cls, prompts: pa.Table) -> _Ids:
-        lists = prompts.column("token_ids").combine_chunks()
-        examples = prompts.column("example").to_numpy()
-        return cls(examples.copy(), lists.value_lengths().to_numpy().copy(), _flat(lists))
 
 
 @dataclass(frozen=True)
@@ -116,14 +78,14 @@ class PromptTokens:
     @classmethod
     def of(cls, prompts: Iterable[pa.Table]) -> PromptTokens:
         """Take them from the parts, at least one, of a table of the PROMPTS schema; raises as `read`."""
-        ids: list[_Ids] = []
+        ids: list[IdsPart] = []
         texts: list[tuple[NDArray[np.int32], pa.StringArray]] = []
         prefix_parts: list[NDArray[np.int32]] = []
         for part in prompts:
             encoded = part.column("tokens").combine_chunks().flatten().dictionary_encode()
-            ids.append(_Ids.of(part))
+            ids.append(IdsPart.of(part))
             texts.append((encoded.indices.to_numpy().copy(), encoded.dictionary))
-            prefix_parts.append(_flat(part.column("prefixes").combine_chunks()))
+            prefix_parts.append(flat_numbers(part.column("prefixes").combine_chunks()))
         prefixes = np.concatenate(prefix_parts)
         del prefix_parts
         joined_texts = TokenTexts.joined(texts)
@@ -140,8 +102,3 @@ class PromptTokens:
     def among(self, numbers: NDArray[np.integer]) -> PromptTokens:
         """Return the same tokens for features that see only `numbers` (n,), ascending: contexts count among these."""
         return replace(self, repeats=Repeats(*first_occurrences(self.prefixes[numbers]), numbers))
-
-
-def _flat(lists: pa.ListArray) -> NDArray[np.int32]:
-    """The numbers in the lists, one after another, copied."""
-    return lists.flatten().to_numpy().astype(np.int32)

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from loradash_assets.compute.encode import Example, PromptsFile
-from loradash_assets.compute.prompt_tokens import PromptTokens, TokenIds
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.row_groups import GROUP_BYTES, RowGroups, row_groups
+from loradash_assets.compute.token_ids import TokenIds
 from loradash_assets.schema import PROMPTS, ROWS
 
 
