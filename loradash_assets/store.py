@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,10 +101,22 @@ def file_digest(file: Path) -> str:
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all, in a directory that exists afterwards."""
+    with _appearing(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def copy_atomically(source: Path, file: Path) -> None:
+    """Copy a file's content as `write_atomically` writes it, however large it is."""
+    with _appearing(file) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def _appearing(file: Path) -> Generator[Path]:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,13 +13,14 @@ from loradash_assets.compute.activations import Recording
 from loradash_assets.compute.catalogue import write_catalogue
 from loradash_assets.compute.encode import encode_prompts
 from loradash_assets.compute.forward import AdaptedModel
-from loradash_assets.compute.rows import rows_table
+from loradash_assets.compute.rows import write_rows
 from tests.projects import deepseek_rows
 
 
 def recording_of(directory: Path, base: Path, adapter: Path) -> Recording:
     """Write prompts and catalogue into `directory` and return the recording of the adapter on them."""
-    rows = rows_table([row for row in deepseek_rows() if row["deepseek_attempt"]], 100)
+    rows = directory / "rows.parquet"
+    write_rows([row for row in deepseek_rows() if row["deepseek_attempt"]], 100, rows)
     columns: dict[str, Any] = {"text_column": "text", "messages_column": "messages", "template": None}
     encode_prompts(rows, base, directory, prompt_format="deepseek", max_tokens=None, trust_remote_code=False, **columns)
     write_catalogue(adapter, base, directory, allow_pickle=False, trust_remote_code=False, rank=None)

@@ -149,7 +149,10 @@ class _Step:
 def _describe(entry: Entry) -> Metadata:
     facts = entry.facts
     return {
-        **{name: facts[name] for name in ("tokens", "examples", "features", "chunks", "device", "libraries")},
+        **{
+            name: facts[name]
+            for name in ("tokens", "examples", "features", "chunks", "expected_bytes", "device", "libraries")
+        },
         "contexts_can_be_shared": facts["prefix_determined"],
         "recorded_at": facts["_recorded_at"],
         "tokens_per_second": facts["_tokens_per_second"],

@@ -17,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import InputError
@@ -125,12 +126,26 @@ def result(
 
 def table_metadata(table: pa.Table, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Return row count, column schema and a preview of the first rows (of `columns` only, if given)."""
-    schema = dg.TableSchema([dg.TableColumn(f.name, str(f.type), _description(f)) for f in table.schema])
-    shown = table.slice(0, PREVIEW_ROWS).select(list(columns or table.column_names)).to_pylist()
+    return _metadata(
+        table.schema, table.num_rows, table.slice(0, PREVIEW_ROWS).select(list(columns or table.schema.names))
+    )
+
+
+def file_metadata(file: Path, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """Return the same of a Parquet file, of which no more than the first rows are read."""
+    with pq.ParquetFile(file) as parquet:
+        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        names = list(columns or schema.names)
+        first = next(parquet.iter_batches(PREVIEW_ROWS, columns=names), schema.empty_table().select(names))
+    return _metadata(schema, rows, first)
+
+
+def _metadata(schema: pa.Schema, rows: int, shown: pa.Table | pa.RecordBatch) -> dict[str, Any]:
+    columns = [dg.TableColumn(field.name, str(field.type), _description(field)) for field in schema]
     return {
-        "dagster/row_count": table.num_rows,
-        "dagster/column_schema": schema,
-        "preview": dg.MetadataValue.md(_markdown(shown)),
+        "dagster/row_count": rows,
+        "dagster/column_schema": dg.TableSchema(columns),
+        "preview": dg.MetadataValue.md(_markdown(shown.to_pylist())),
     }
 
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata, user_errors
+from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, file_metadata, result, user_errors
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import LocalSource, dataset_source
 from loradash_assets.store import Entry, Facts
@@ -32,18 +31,17 @@ def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
         source = dataset_source(project.settings)
 
     def build(directory: Path) -> Facts:
-        from loradash_assets.compute.rows import hub_rows, local_rows, rows_table
+        from loradash_assets.compute.rows import hub_rows, local_rows, write_rows
 
         if isinstance(source, LocalSource):
             rows = local_rows(source.path, dataset.split)
         else:
             rows = hub_rows(source.name, dataset.config, dataset.split, source.revision)
-        table = rows_table(rows, dataset.num_examples)
-        pq.write_table(table, directory / "rows.parquet")
-        return {"rows": table.num_rows, "dataset": dataset.path}
+        count = write_rows(rows, dataset.num_examples, directory / "rows.parquet")
+        return {"rows": count, "dataset": dataset.path}
 
     def describe(entry: Entry) -> Metadata:
-        return table_metadata(pq.read_table(entry.path / "rows.parquet"))
+        return file_metadata(entry.path / "rows.parquet")
 
     inputs = (source.fingerprint, dataset.fingerprint("path", "config", "split", "num_examples"))
     return result(
@@ -70,7 +68,7 @@ def prompts(
         from loradash_assets.compute.encode import encode_prompts
 
         facts = encode_prompts(
-            pq.read_table(dataset_rows.path / "rows.parquet"),
+            dataset_rows.path / "rows.parquet",
             model_directory(base_model),
             directory,
             trust_remote_code=project.settings.model.trust_remote_code,
@@ -79,12 +77,10 @@ def prompts(
         return {**facts, "dataset": dataset_rows.facts["dataset"], "prompt_format": dataset.prompt_format}
 
     def describe(entry: Entry) -> Metadata:
-        table = pq.read_table(entry.path / "prompts.parquet")
-        skipped = pq.read_table(entry.path / "skipped.parquet")
         return {
-            **table_metadata(table, ("example", "text", "tokens")),
+            **file_metadata(entry.path / "prompts.parquet", ("example", "text", "tokens")),
             **entry.facts,
-            "not_used_as_they_are": table_metadata(skipped)["preview"],
+            "not_used_as_they_are": file_metadata(entry.path / "skipped.parquet")["preview"],
         }
 
     inputs = (dataset_rows.digest, base_model.digest, dataset.fingerprint(*fields))

@@ -1,17 +1,21 @@
 """One top-k table per adapter and layer, each its own asset: changed and shown on its own."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, Metadata, Project, result, table_metadata
+from loradash_assets.assets.project import IN_STORE, Metadata, Project, file_metadata, result
 from loradash_assets.code_version import code_version
 from loradash_assets.schema import OUTSIDE_LAYERS
 from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
+
+if TYPE_CHECKING:
+    from loradash_assets.compute.prompt_tokens import PromptTokens
 
 MODULE = "loradash_assets.compute.layers"
 GROUP = "tables"
@@ -46,10 +50,24 @@ def table_assets(adapter: Adapter, layers: Sequence[int]) -> dg.AssetsDefinition
         features: Entry,
         activations: Entry,
     ) -> Iterator[dg.MaterializeResult[Entry]]:
+        tokens = _shared_tokens(prompts)
         for key in sorted(context.selected_asset_keys, key=lambda key: by_key[key]):
-            yield _layer_table(context, project, key, by_key[key], prompts, features, activations)
+            yield _layer_table(context, project, key, by_key[key], prompts, tokens, features, activations)
 
     return top_tokens
+
+
+def _shared_tokens(prompts: Entry) -> Callable[[], "PromptTokens"]:
+    """Return what reads the prompts' tokens: once for all layers, and only if one has to be computed."""
+
+    @cache
+    def read() -> "PromptTokens":
+        from loradash_assets.compute.encode import PROMPTS_FILE
+        from loradash_assets.compute.prompt_tokens import PromptTokens
+
+        return PromptTokens.read(prompts.path / PROMPTS_FILE)
+
+    return read
 
 
 def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.AssetSpec:
@@ -72,6 +90,7 @@ def _layer_table(
     key: dg.AssetKey,
     layer: int,
     prompts: Entry,
+    tokens: Callable[[], "PromptTokens"],
     features: Entry,
     activations: Entry,
 ) -> dg.MaterializeResult[Entry]:
@@ -89,7 +108,7 @@ def _layer_table(
             layer,
             features.path,
             activations.path,
-            prompts.path / "prompts.parquet",
+            tokens(),
             directory,
             TableOptions(**options),
             activations.facts["write_norms"],
@@ -98,9 +117,8 @@ def _layer_table(
         return {**facts, "settings": settings.model_dump()}
 
     def describe(entry: Entry) -> Metadata:
-        table = pq.read_table(entry.path / "shown.parquet")
         counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
-        return {**table_metadata(table, PREVIEW), **counts}
+        return {**file_metadata(entry.path / "shown.parquet", PREVIEW), **counts}
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
     return result(

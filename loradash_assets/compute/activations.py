@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_batches, plan_chunks
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
+from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
 from loradash_assets.compute.recording import RecordingPlan, record
-from loradash_assets.compute.tokens import TokenIndex
+from loradash_assets.compute.token_ids import TokenIds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,16 +75,22 @@ def record_activations(
     target: Path,
     log: Callable[[str], None],
     load: Callable[[Path, str, str, bool], PreTrainedModel] = load_base,
+    free: Callable[[Path], int] = free_bytes,
 ) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
 
     Chunks that are in `target` already are kept. `load` may return one base model again and again: its weights are
-    shared and never changed. Raises ModelError or AdapterError naming what cannot be used.
+    shared and never changed. Raises ModelError or AdapterError naming what cannot be used, and StorageError before
+    anything is loaded if the disk has not as many bytes left, says `free`, as are still to be written.
     """
     modules = read_modules(recording.catalogue)
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
     alone = has_length_dependent_positions(config)
     plan = _plan(recording, modules, alone=alone)
+    expected = recording_bytes(modules, config, int(plan.offsets[-1]), len(plan.chunks))
+    room = Room.of(expected, target, free)
+    log(str(room))
+    room.check(target)
     base = load(recording.model, recording.dtype, recording.device, recording.trust_remote_code)
     model = _adapted(base, recording.adapter, modules)
     shared = not alone and model.is_prefix_determined(plan.token_ids)
@@ -99,6 +105,7 @@ def record_activations(
         "examples": len(plan.token_ids),
         "features": sum(module.rank for module in modules),
         "chunks": len(plan.chunks),
+        "expected_bytes": expected,
         "prefix_determined": shared,
         "experts_per_token": experts_per_token(config),
         "write_norms": model.write_norms(),
@@ -116,13 +123,12 @@ def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule])
 
 
 def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:
-    prompts = pq.read_table(recording.prompts)
-    token_ids = [np.asarray(ids, dtype=np.int64) for ids in prompts.column("token_ids").to_pylist()]
-    lengths = [len(ids) for ids in token_ids]
+    tokens = TokenIds.read(recording.prompts)
+    lengths = np.diff(tokens.index.offsets).tolist()
     batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
     chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
-    offsets = TokenIndex.of_prompts(prompts).offsets
-    return RecordingPlan(token_ids, offsets, chunks, _layer_slices(modules), _layer_experts(modules))
+    layers, experts = _layer_slices(modules), _layer_experts(modules)
+    return RecordingPlan(tokens.by_example(), tokens.index.offsets, chunks, layers, experts)
 
 
 def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:

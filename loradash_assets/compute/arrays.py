@@ -9,11 +9,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_BLOCK = 1 << 20
+
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """starts[0], starts[0] + 1, ... (lengths[0] numbers), then starts[1], ...: (sum of lengths,)."""
     before = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+
+
+def blocks(size: int) -> list[slice]:
+    """Cut so many elements into stretches: numpy makes an index int64 first, which is 8 bytes for each of these."""
+    return [slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+
+
+def gather(values: NDArray[Any], places: NDArray[np.integer]) -> NDArray[Any]:
+    """values[places], both one-dimensional, without a copy of a large index."""
+    gathered = np.empty(places.size, values.dtype)
+    for block in blocks(places.size):
+        gathered[block] = values[places[block]]
+    return gathered
 
 
 def lists(rows: NDArray[Any]) -> pa.Array:

@@ -17,3 +17,7 @@ class AdapterError(InputError):
 
 class DatasetError(InputError):
     """The dataset cannot be used."""
+
+
+class StorageError(InputError):
+    """The store has no room for the results."""

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from loradash_assets.compute.arrays import blocks, gather
 from loradash_assets.compute.moments import Moments
 from loradash_assets.compute.statistics import Ranges, Tile
 
@@ -36,11 +37,12 @@ class Groups:
     @classmethod
     def by(cls, values: NDArray[np.integer]) -> Groups:
         """Group all tokens by a property of each, (tokens,): small numbers from 0 on, such as ids and positions."""
-        return cls(_numbered(values)[1].astype(np.int32), values.size)
+        occurs = _occurs(values)
+        return cls(gather(np.cumsum(occurs, dtype=np.int32) - np.int32(1), values), values.size)
 
     def among(self, numbers: NDArray[np.int64]) -> Groups:
         """Return the same groups for features that see only the tokens `numbers` (n,)."""
-        seen, _ = _numbered(self.of[numbers])
+        seen = np.flatnonzero(_occurs(gather(self.of, numbers)))
         places = np.full(int(self.of.max(initial=-1)) + 1, -1, np.int32)
         places[seen] = np.arange(seen.size)
         return Groups(self.of, numbers.size, places)
@@ -58,9 +60,16 @@ class Groups:
 
 def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """As `np.unique` with the inverse, in time that grows with the values' number and the largest, without a sort."""
-    occurs = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
-    occurs[values] = True
+    occurs = _occurs(values)
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[values]
+
+
+def _occurs(values: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether each number from 0 to the largest is among the values."""
+    occurs = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
+    for block in blocks(values.size):
+        occurs[values[block]] = True
+    return occurs
 
 
 class Located:

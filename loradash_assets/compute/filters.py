@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from loradash_assets.compute.errors import DatasetError
@@ -21,7 +20,7 @@ ALL = "all"
 
 def left_out(
     index: TokenIndex,
-    ids: pa.Array,
+    ids: NDArray[np.int32],
     *,
     special_tokens: Collection[int],
     first_positions: int,
@@ -32,9 +31,9 @@ def left_out(
     ids: (tokens,); special_tokens and token_ids are ids. Without any reason the result is empty.
     """
     reasons = {
-        "special_tokens": np.isin(ids.to_numpy(), list(special_tokens)),
-        "first_positions": _positions(index) < first_positions,
-        "token_ids": np.isin(ids.to_numpy(), list(token_ids)),
+        "special_tokens": np.isin(ids, list(special_tokens)),
+        "first_positions": index.positions() < first_positions,
+        "token_ids": np.isin(ids, list(token_ids)),
     }
     wanted = {"special_tokens": special_tokens, "first_positions": first_positions, "token_ids": token_ids}
     found = {reason: mask for reason, mask in reasons.items() if wanted[reason]}
@@ -44,11 +43,6 @@ def left_out(
 def counts(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
     """How many tokens each mask of `left_out` has."""
     return {reason: int(np.count_nonzero(mask)) for reason, mask in masks.items()}
-
-
-def _positions(index: TokenIndex) -> NDArray[np.int64]:
-    lengths = np.diff(index.offsets)
-    return np.arange(index.tokens) - np.repeat(index.offsets[:-1], lengths)
 
 
 def check_token_ids(token_ids: Collection[int], vocabulary: int) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
 from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
 
@@ -27,7 +28,7 @@ def write_layer_tables(
     layer: int,
     catalogue: Path,
     recording: Path,
-    prompts: Path,
+    tokens: PromptTokens,
     target: Path,
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
@@ -46,7 +47,7 @@ def write_layer_tables(
     }
     if features.num_rows:
         activations = recorded_layer(recording, layer, features)
-        tables = layer_tables(activations, features, pq.read_table(prompts), options, bases, special_tokens)
+        tables = layer_tables(activations, features, tokens, options, bases, special_tokens)
     else:  # all that the adapter has in this layer is listed as unrecorded
         tables = LayerTables.empty()
     pq.write_table(tables.plain, target / PLAIN)

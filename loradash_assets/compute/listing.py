@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,51 +10,10 @@ from numpy.typing import NDArray
 
 from loradash_assets.compute.arrays import ranges, table
 from loradash_assets.compute.per_example import PerExampleTopK
-from loradash_assets.compute.prefixes import first_occurrences
-from loradash_assets.compute.tokens import TokenIndex
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.topk import TopK
 from loradash_assets.compute.views import View
 from loradash_assets.schema import POLARITIES, TOP_TOKENS
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """Tokens that have the same context, among all tokens or among `numbers` (n,), ascending.
-
-    first, counts: (tokens,) or (n,): whether a token is the first with its context, how many have it.
-    """
-
-    first: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-    numbers: NDArray[np.int64] | None = None
-
-    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where these tokens, all of them among those here, stand in `first` and `counts`."""
-        return numbers if self.numbers is None else np.searchsorted(self.numbers, numbers)
-
-
-@dataclass(frozen=True)
-class PromptTokens:
-    """The prompts token by token: all (tokens,), in the order of the token numbers."""
-
-    index: TokenIndex
-    ids: pa.Array
-    texts: pa.Array
-    prefixes: NDArray[np.int64]
-    repeats: Repeats
-
-    @classmethod
-    def of(cls, prompts: pa.Table) -> PromptTokens:
-        """Read a table of the PROMPTS schema."""
-        columns = [prompts.column(name).combine_chunks() for name in ("token_ids", "tokens", "prefixes")]
-        ids, texts, prefixes = (column.flatten() for column in columns)
-        prefix_of = prefixes.to_numpy()
-        return cls(TokenIndex.of_prompts(prompts), ids, texts, prefix_of, Repeats(*first_occurrences(prefix_of)))
-
-    def among(self, numbers: NDArray[np.int64]) -> PromptTokens:
-        """Return the same tokens for features that see only `numbers` (n,): contexts are counted among these."""
-        numbers = np.sort(numbers)
-        return replace(self, repeats=Repeats(*first_occurrences(self.prefixes[numbers]), numbers))
 
 
 @dataclass(frozen=True)
@@ -80,10 +39,10 @@ class Listed:
             listed = listed & repeats.first[repeats.places(numbers)]
         return np.flatnonzero(listed)
 
-    def occurrences(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def occurrences(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
         """How many tokens each listed one stands for."""
         repeats = self.prompts.repeats
-        return repeats.counts[repeats.places(numbers)] if self.distinct else np.ones_like(numbers)
+        return repeats.counts[repeats.places(numbers)] if self.distinct else np.ones(numbers.size, np.int32)
 
 
 class Listing:
@@ -183,13 +142,13 @@ class Contexts:
         """Return the TOP_TOKENS columns that say which token it is and what surrounds it."""
         prompts = self._prompts
         examples, positions = prompts.index.locate(self.numbers)
-        texts = prompts.texts.take(pa.array(ranges(self._starts, self._lengths)))
+        texts = prompts.texts.take(ranges(self._starts, self._lengths))
         offsets = pa.array(self._offsets, pa.int32())
         return {
             "example": examples,
             "position": positions,
-            "token_id": prompts.ids.take(pa.array(self.numbers)),
-            "token": prompts.texts.take(pa.array(self.numbers)),
+            "token_id": prompts.ids[self.numbers],
+            "token": prompts.texts.take(self.numbers),
             "target_position": self.numbers - self._starts,
             "context": pa.ListArray.from_arrays(offsets, texts),
             "context_activations": pa.ListArray.from_arrays(offsets, self._activations),

@@ -2,44 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loradash_assets.compute.arrays import blocks, gather, ranges
 
-def prefix_numbers(token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int64]]:
-    """Number the prefixes: equal numbers iff the tokens from the example's start up to and including here are equal.
 
-    token_ids: per example (length,) -> per example (length,). A prefix's number is the token number (counted over
-    all examples, in order) of the first token that ends it. Exact: compared token by token, nothing is hashed.
+class PrefixTree:
+    """Numbers the prefixes of examples that are added one by one, exactly: token by token, nothing is hashed.
+
+    It is a radix tree, with a node per place where two examples part and an edge for what is between. Memory: 4 bytes
+    per token, and at most two edges per example.
     """
-    lengths = np.array([ids.size for ids in token_ids], np.int64)
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    flat = np.concatenate([*token_ids, np.empty(0, np.int32)]).astype(np.int64)
-    numbers = np.arange(flat.size, dtype=np.int64)
-    examples = np.arange(lengths.size, dtype=np.int64)  # those that still share their prefix with another
-    parents = np.zeros(lengths.size, np.int64)  # which prefix they share: (examples,)
-    position = 0
-    while examples.size > 1:
-        longer = lengths[examples] > position
-        examples, parents = examples[longer], parents[longer]
-        at = offsets[examples] + position
-        pairs = (parents << 32) + flat[at]  # ids are 32 bits wide: no two (parent, id) meet
-        _, first, prefix, sharers = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
-        numbers[at] = at[first][prefix]
-        shared = sharers[prefix] > 1  # what nobody shares now, nobody shares later
-        examples, parents = examples[shared], prefix[shared].astype(np.int64)
-        position += 1
-    return np.split(numbers, offsets[1:-1]) if lengths.size else []
+
+    def __init__(self) -> None:
+        self._ids = array("i")  # of all tokens
+        # Prefix number of a node (-1 at the start) and the id that follows -> the tokens of the edge that begins so,
+        # by their numbers. These are the prefix numbers too, as the edge's tokens are the first to end their prefixes.
+        self._edges: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def add(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Number the prefixes of the next example, (length,) -> (length,).
+
+        Two have one number iff the tokens from the example's start up to and including here are equal: the token number
+        (counted over all examples, in order) of the first token that ends it.
+        """
+        first, length = len(self._ids), ids.size
+        self._ids.frombytes(np.ascontiguousarray(ids, np.int32).tobytes())
+        stretches: list[tuple[int, int]] = []  # of prefix numbers
+        node, position = -1, 0
+        while position < length:
+            key = node, self._ids[first + position]
+            if key not in self._edges:
+                self._edges[key] = first + position, first + length
+                stretches.append(self._edges[key])
+                break
+            start, stop = self._edges[key]
+            end = start + self._shared(start, first + position, min(stop - start, length - position))
+            stretches.append((start, end))
+            position += end - start
+            node = end - 1
+            if end < stop and position < length:  # it leaves the edge: here two examples part
+                self._edges[key] = start, end
+                self._edges[node, self._ids[end]] = end, stop
+        starts, stops = np.array(stretches, np.int64).reshape(-1, 2).T
+        return ranges(starts, stops - starts)
+
+    def _shared(self, one: int, other: int, length: int) -> int:
+        """In how many tokens, at least 1 and at most `length`, these two stretches are the same from the start on."""
+        if length == 1 or self._ids[one : one + length] == self._ids[other : other + length]:
+            return length
+        stretches = (np.frombuffer(self._ids[start : start + length], np.int32) for start in (one, other))
+        return int(np.not_equal(*stretches).argmax())
 
 
-def first_occurrences(prefixes: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def first_occurrences(prefixes: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """(mask, counts), both (tokens,), from the prefix number of every token in the order of token numbers.
 
     The mask keeps the first token of each prefix; counts says for every token how many tokens have its prefix.
+    prefixes: numbers from 0 on. Memory beside: 8 bytes per number up to the largest.
     """
-    _, first, inverse, counts = np.unique(prefixes, return_index=True, return_inverse=True, return_counts=True)
+    numbers = int(prefixes.max(initial=-1)) + 1
+    first = np.full(numbers, prefixes.size, np.int32)
+    count = np.zeros(numbers, np.int32)
+    for block in blocks(prefixes.size):
+        np.minimum.at(first, prefixes[block], np.arange(block.start, block.stop, dtype=np.int32))
+        np.add.at(count, prefixes[block], np.int32(1))
     mask = np.zeros(prefixes.size, np.bool_)
-    mask[first] = True
-    return mask, counts[inverse].astype(np.int64)
+    for block in blocks(prefixes.size):
+        mask[block] = first[prefixes[block]] == np.arange(block.start, block.stop)
+    return mask, gather(count, prefixes)

@@ -13,25 +13,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loradash_assets.compute.errors import DatasetError
+from loradash_assets.compute.row_groups import RowGroups
 from loradash_assets.schema import ROWS
 
 Row = Mapping[str, Any]
 LARGEST_CSV_FIELD = 2**31 - 1  # characters; the module's own limit is 128 Ki
+_ROW_BYTES = 200  # of a row's Python objects beside its characters
 
 
 class _Unreadable(str):
     """Stands for a row that could not be read; the text says why."""
 
 
-def rows_table(rows: Iterable[Row | _Unreadable], limit: int) -> pa.Table:
-    """Return the first `limit` rows in the ROWS schema; unreadable ones keep their place and say why."""
-    columns: dict[str, list[Any]] = {"row": [], "json": [], "error": []}
-    for number, row in enumerate(itertools.islice(rows, limit)):
-        unreadable = isinstance(row, _Unreadable)
-        columns["row"].append(number)
-        columns["json"].append("null" if unreadable else json.dumps(row, default=_plain))
-        columns["error"].append(str(row) if unreadable else "")
-    return pa.table(columns, schema=ROWS)
+def write_rows(rows: Iterable[Row | _Unreadable], limit: int, file: Path) -> int:
+    """Write the first `limit` rows to a file in the ROWS schema; unreadable ones keep their place and say why.
+
+    Returns how many there were.
+    """
+    written = 0
+    with RowGroups(file, ROWS) as groups:
+        for number, row in enumerate(itertools.islice(rows, limit)):
+            unreadable = isinstance(row, _Unreadable)
+            text = "null" if unreadable else json.dumps(row, default=_plain)
+            error = str(row) if unreadable else ""
+            groups.add({"row": number, "json": text, "error": error}, _ROW_BYTES + len(text) + len(error))
+            written += 1
+    return written
 
 
 def _plain(value: object) -> object:

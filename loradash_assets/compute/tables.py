@@ -1,6 +1,6 @@
 """One layer's recording to its tables: each feature's extreme tokens and samples with their contexts, its statistics.
 
-Memory grows with features and k, not with the number of tokens (beside the prompts themselves).
+Memory grows with features and k, and by some bytes per token: those of `PromptTokens`, and of filters and experts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from loradash_assets.compute.basis import SvdBasis
-from loradash_assets.compute.explained import CELLS, Groups
+from loradash_assets.compute.explained import CELLS
 from loradash_assets.compute.filters import ALL, Kept, counts, left_out
-from loradash_assets.compute.listing import Listed, Listing, PromptTokens
+from loradash_assets.compute.listing import Listed, Listing
 from loradash_assets.compute.passes import Block, Consumer, LayerRecording, run_passes
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.samples import Samples, SampleSizes
 from loradash_assets.compute.summary import Summary, TokenGroups
 from loradash_assets.compute.views import raw_view, svd_view
@@ -70,19 +71,17 @@ class LayerTables:
 def layer_tables(
     recording: LayerRecording,
     features: pa.Table,
-    prompts: pa.Table,
+    tokens: PromptTokens,
     options: TableOptions,
     bases: Mapping[str, SvdBasis],
     special_tokens: Collection[int] = (),
 ) -> LayerTables:
     """The tables of one layer, rows in the order of features, polarities and ranks.
 
-    features: the layer's slice of the FEATURES schema, in the order of the recorded activations; prompts: PROMPTS
-    schema, in the order of the token numbers; bases: by full module name, read for the svd basis only; special_tokens:
-    ids. Raises KeyError for a module without basis, ValueError where recording and prompts do not have the same tokens.
+    features: the layer's slice of the FEATURES schema, in the order of the recorded activations; tokens: those of the
+    prompts; bases: by full module name, read for the svd basis only; special_tokens: ids. Raises KeyError for a module
+    without basis, ValueError where recording and prompts do not have the same tokens.
     """
-    tokens = PromptTokens.of(prompts)
-    groups = _token_groups(tokens)
     excluded = left_out(
         tokens.index,
         tokens.ids,
@@ -93,12 +92,12 @@ def layer_tables(
     listed = Listed(tokens, options.distinct_contexts, ~excluded[ALL] if excluded else None)
     seen = _routed_tokens(recording)
     made: list[_BlockTables] = []
-    for places in _together(recording.blocks, seen, groups.token.count):
+    for places in _together(recording.blocks, seen, tokens.groups.token.count):
         blocks = {
             place: _Block(
                 features.slice(rows.start, rows.stop - rows.start),
                 replace(listed, prompts=tokens.among(seen[place])) if place in seen else listed,
-                groups,
+                tokens.groups,
                 seen.get(place),
                 options,
                 bases,
@@ -135,18 +134,13 @@ def _together(blocks: Sequence[Block], seen: Mapping[int, np.ndarray], groups: i
 
 
 def _routed_tokens(recording: LayerRecording) -> dict[int, np.ndarray]:
-    """The token numbers that each routed block sees, by its place."""
+    """The token numbers that each routed block sees, ascending, by its place: 4 bytes each."""
     routed = [place for place, block in enumerate(recording.blocks) if block.routed]
-    parts: dict[int, list[np.ndarray]] = {place: [np.empty(0, np.int64)] for place in routed}
+    parts: dict[int, list[np.ndarray]] = {place: [np.empty(0, np.int32)] for place in routed}
     for chunks in recording.chunks() if routed else ():
         for place in routed:
-            parts[place].append(chunks[place][0])
-    return {place: np.concatenate(numbers) for place, numbers in parts.items()}
-
-
-def _token_groups(tokens: PromptTokens) -> TokenGroups:
-    positions = tokens.index.locate(np.arange(tokens.index.tokens))[1]
-    return TokenGroups(Groups.by(tokens.ids.to_numpy()), Groups.by(positions))
+            parts[place].append(chunks[place][0].astype(np.int32))
+    return {place: np.sort(np.concatenate(parts.pop(place))) for place in routed}
 
 
 @dataclass(frozen=True)

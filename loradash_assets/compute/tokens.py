@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Offsets = Sequence[tuple[int, int]]
 
@@ -34,23 +32,27 @@ class TokenIndex:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of_lengths(cls, examples: Sequence[int], lengths: Sequence[int]) -> TokenIndex:
+    def of_lengths(cls, examples: ArrayLike, lengths: ArrayLike) -> TokenIndex:
         """Index prompts of these lengths (in tokens). Raises ValueError unless `examples` ascends strictly."""
         rows = np.asarray(examples, np.int32)
-        if rows.size != len(lengths) or bool(np.any(rows[1:] <= rows[:-1])):
+        offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64)
+        if rows.size != offsets.size - 1 or bool(np.any(rows[1:] <= rows[:-1])):
             raise ValueError("prompts must be in the order of their examples, each once")
-        return cls(rows, np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64))
-
-    @classmethod
-    def of_prompts(cls, prompts: pa.Table) -> TokenIndex:
-        """Index a table of the PROMPTS schema. Raises ValueError unless its examples ascend strictly."""
-        lengths = pc.call_function("list_value_length", [prompts.column("token_ids")])
-        return cls.of_lengths(prompts.column("example").to_pylist(), lengths.to_pylist())
+        return cls(rows, offsets)
 
     @property
     def tokens(self) -> int:
         """How many tokens there are."""
         return int(self.offsets[-1])
+
+    def positions(self) -> NDArray[np.int32]:
+        """Every token's position in its example, (tokens,)."""
+        positions = np.ones(self.tokens, np.int32)
+        lengths = np.diff(self.offsets)
+        starts, before = self.offsets[:-1][lengths > 0], lengths[lengths > 0]
+        positions[starts[1:]] = 1 - before[:-1]
+        positions[:1] = 0
+        return np.cumsum(positions, out=positions)
 
     def prompts_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The index of each token's prompt, (n,) -> (n,). Raises IndexError for a number that no token has."""

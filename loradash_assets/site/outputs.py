@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,12 +16,13 @@ from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
 from loradash_assets.site.page import Adapter, Note, Page
 from loradash_assets.site.report import report_csv, report_html
-from loradash_assets.store import file_digest, write_atomically
+from loradash_assets.store import copy_atomically, file_digest, write_atomically
 
 DATA_FILE = "activations_data.json"
 DASHBOARD_FILE = "lora_activations_dashboard.html"
 REPORT_FILES = ("interpretation_report.html", "interpretation_report.csv")
 TABLES_DIRECTORY = "tables"
+ROWS_AT_A_TIME = 64
 ADAPTER_COLUMN = pa.field("adapter", pa.string(), nullable=False, metadata={"description": "how the adapter is called"})
 
 
@@ -28,24 +31,35 @@ def write_data(site: SiteInputs, target: Path) -> dict[str, int]:
     (adapter,) = site.adapters
     content = activations_data(adapter.run.export_metadata(sorted(adapter.layers)), adapter.plain())
     write_atomically(target / DATA_FILE, content)
-    prompts = pq.read_table(site.prompts / "prompts.parquet", columns=["example", "text", "tokens"])
-    rows = [str(row) for row in prompts["example"].to_pylist()]
     for name, column in (("rollout_contexts.json", "text"), ("rollout_tokens.json", "tokens")):
-        by_row = dict(zip(rows, prompts[column].to_pylist(), strict=True))
-        write_atomically(target / name, json.dumps(by_row, ensure_ascii=False).encode())
+        with (target / name).open("w", encoding="utf-8") as file:
+            file.writelines(_by_row(site.prompts / "prompts.parquet", column))
     return {"bytes": len(content)}
+
+
+def _by_row(prompts: Path, column: str) -> Iterator[str]:
+    """Yield, piece by piece, a JSON object: an example's row to what the column has of it."""
+    before = "{"
+    with pq.ParquetFile(prompts) as file:
+        for batch in file.iter_batches(ROWS_AT_A_TIME, columns=["example", column]):
+            for row, value in zip(batch["example"].to_pylist(), batch[column].to_pylist(), strict=True):
+                yield f'{before}"{row}": {json.dumps(value, ensure_ascii=False)}'
+                before = ", "
+    yield "}"
 
 
 def write_tables(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write one Parquet file per kind of table, all adapters and layers in each; return their row counts."""
     of_adapters = [_adapter_tables(adapter) for adapter in site.adapters]
     tables = {name: pa.concat_tables([tables[name] for tables in of_adapters]) for name in of_adapters[0]}
-    for name, file in (("prompts", "prompts.parquet"), ("skipped_rows", "skipped.parquet")):
-        tables[name] = pq.read_table(site.prompts / file)
     (target / TABLES_DIRECTORY).mkdir()
     for name, table in tables.items():
         pq.write_table(table, target / TABLES_DIRECTORY / f"{name}.parquet")
-    return {name: table.num_rows for name, table in tables.items()}
+    counts = {name: table.num_rows for name, table in tables.items()}
+    for name, file in (("prompts", "prompts.parquet"), ("skipped_rows", "skipped.parquet")):
+        copy = shutil.copyfile(site.prompts / file, target / TABLES_DIRECTORY / f"{name}.parquet")
+        counts[name] = pq.read_metadata(copy).num_rows
+    return counts
 
 
 def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
@@ -98,4 +112,4 @@ def publish(source: Path, target: Path) -> None:
     for file in sorted(file for file in source.rglob("*") if file.is_file() and file.name != "manifest.json"):
         copy = target / file.relative_to(source)
         if not copy.is_file() or file_digest(copy) != file_digest(file):
-            write_atomically(copy, file.read_bytes())
+            copy_atomically(file, copy)

@@ -91,7 +91,7 @@ def test_the_facts_and_values_of_a_recording(recording: Recording, tmp_path: Pat
     assert facts["chunks"] == len(list(tmp_path.iterdir())) > 2
     assert facts["prefix_determined"] is True
     assert facts["write_norms"] == {}
-    assert log == []
+    assert log == [f"the recording takes {facts['expected_bytes'] / 1000:.1f} kB in the store; {log[0].split('; ')[1]}"]
     np.testing.assert_allclose(_values(tmp_path, [-1, 0, 1, 2]), _brute_force(recording), rtol=0, atol=2e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,30 @@ from transformers import AddedToken, LlamaConfig
 from loradash_assets.compute.encode import encode_prompts, encode_rows, special_tokens
 from loradash_assets.compute.errors import DatasetError
 from loradash_assets.compute.prompts import prompt_builder
-from loradash_assets.compute.rows import rows_table
+from loradash_assets.compute.rows import Row, local_rows, write_rows
 from loradash_assets.schema import PROMPTS, SKIPPED_ROWS
 from tests.projects import SPECIAL, deepseek_rows, save_base, tiny_tokenizer
 
 TEXT = prompt_builder("text")
 
 
-def _rows(*texts: object) -> pa.Table:
-    return rows_table([{"text": text} for text in texts], len(texts))
+def _rows(*texts: object) -> list[Row]:
+    return [{"text": text} for text in texts]
 
 
-def _encode(directory: Path, model: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
+def _tables(directory: Path, rows: Sequence[Any], tokenizer: Any) -> tuple[pa.Table, pa.Table]:
+    """Encode as text, however long; return the PROMPTS and the SKIPPED_ROWS table."""
+    write_rows(rows, len(rows), directory / "rows.parquet")
+    counts = encode_rows(directory / "rows.parquet", directory, TEXT, tokenizer, None)
+    prompts, skipped = (pq.read_table(directory / f"{name}.parquet") for name in ("prompts", "skipped"))
+    lengths = [len(ids) for ids in prompts["token_ids"].to_pylist()]
+    assert (counts["rows"], counts["examples"], counts["tokens"]) == (len(rows), len(lengths), sum(lengths))
+    assert counts["skipped"] + counts["truncated"] == skipped.num_rows
+    return prompts, skipped
+
+
+def _encode(directory: Path, model: Path, rows: Sequence[Row], **options: Any) -> dict[str, Any]:
+    write_rows(rows, len(rows), directory / "rows.parquet")
     settings: dict[str, Any] = {
         "prompt_format": "text",
         "text_column": "text",
@@ -36,7 +49,7 @@ def _encode(directory: Path, model: Path, rows: pa.Table, **options: Any) -> dic
         "max_tokens": None,
         "trust_remote_code": False,
     }
-    return encode_prompts(rows, model, directory, **{**settings, **options})
+    return encode_prompts(directory / "rows.parquet", model, directory, **{**settings, **options})
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +59,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_token_texts_join_to_the_prompt_and_the_ids_are_the_tokenizers() -> None:
+def test_token_texts_join_to_the_prompt_and_the_ids_are_the_tokenizers(tmp_path: Path) -> None:
     texts = ["plain", "naïve 世界 🙂 ", "\0\u202e", "a\n\n<|im_end|>b"]
     tokenizer = tiny_tokenizer()
-    prompts, skipped = encode_rows(_rows(*texts), TEXT, tokenizer, None)
+    prompts, skipped = _tables(tmp_path, _rows(*texts), tokenizer)
     assert prompts.schema == PROMPTS
     assert skipped.num_rows == 0
     for row, text in zip(prompts.to_pylist(), texts, strict=True):
@@ -59,10 +72,12 @@ def test_token_texts_join_to_the_prompt_and_the_ids_are_the_tokenizers() -> None
         assert len(row["tokens"]) == len(row["token_ids"]) == len(row["prefixes"])
 
 
-def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number() -> None:
-    rows = rows_table([{"text": "a"}, {"text": ""}, {"x": 1}, {"text": "\ud800"}, {"text": "b"}], 9)
-    unreadable = pa.table({"row": [5], "json": ["null"], "error": ["not valid JSON"]}, schema=rows.schema)
-    prompts, skipped = encode_rows(pa.concat_tables([rows, unreadable]), TEXT, tiny_tokenizer(), None)
+def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        "\n".join(['{"text": "a"}', '{"text": ""}', '{"x": 1}', r'{"text": "\ud800"}', '{"text": "b"}', "{"])
+    )
+    prompts, skipped = _tables(tmp_path, list(local_rows(file, "train")), tiny_tokenizer())
     assert prompts["example"].to_pylist() == [0, 4]
     assert skipped.schema == SKIPPED_ROWS
     assert [(row["row"], row["outcome"]) for row in skipped.to_pylist()] == [(n, "skipped") for n in (1, 2, 3, 5)]
@@ -70,14 +85,14 @@ def test_bad_rows_are_listed_with_their_reason_and_the_others_keep_their_number(
         "field 'text' is empty",
         "no field 'text'",
         "field 'text' is not valid Unicode: lone surrogate at character 0",
-        "not valid JSON",
+        "not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
     ]
 
 
-def test_text_that_becomes_no_tokens_is_no_prompt() -> None:
+def test_text_that_becomes_no_tokens_is_no_prompt(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.normalizer = Strip()
-    prompts, skipped = encode_rows(_rows("a", " ", "b"), TEXT, tokenizer, None)
+    prompts, skipped = _tables(tmp_path, _rows("a", " ", "b"), tokenizer)
     assert prompts["example"].to_pylist() == [0, 2]
     assert [(row["row"], row["reason"]) for row in skipped.to_pylist()] == [(1, "the tokenizer makes no tokens of it")]
 
@@ -112,7 +127,7 @@ def test_a_row_of_a_megabyte_is_fine(tmp_path: Path, model: Path) -> None:
     texts = ("x" * 1_000_000, "世" * 300_000)
     facts = _encode(tmp_path, model, _rows(*texts), max_tokens=400)
     assert (facts["examples"], facts["tokens"], facts["truncated"]) == (2, 800, 2)
-    prompts, _ = encode_rows(_rows(*texts), TEXT, tiny_tokenizer(), None)
+    prompts, _ = _tables(tmp_path, _rows(*texts), tiny_tokenizer())
     assert prompts["text"].to_pylist() == list(texts)
     assert len(prompts["tokens"][0]) > 100_000
 
@@ -124,7 +139,7 @@ def test_only_text_gets_the_tokenizers_special_tokens(tmp_path: Path) -> None:
     template = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", start)])
     tokenizer.backend_tokenizer.post_processor = template
     tokenizer.save_pretrained(tmp_path)
-    rows = rows_table(deepseek_rows(), 2)
+    rows = deepseek_rows()[:2]
     for prompt_format, text in (("text", None), ("deepseek", None), ("chat", None), ("template", "{{ question }}")):
         _encode(tmp_path, tmp_path, rows, prompt_format=prompt_format, template=text)
         prompt = pq.read_table(tmp_path / "prompts.parquet").to_pylist()[0]
@@ -144,9 +159,9 @@ def test_special_tokens_are_all_that_the_tokenizer_marks_so() -> None:
 
 def test_no_usable_row_is_refused_with_the_first_reasons(tmp_path: Path, model: Path) -> None:
     with pytest.raises(DatasetError, match=r"none of the 4 rows is usable: row 0: no field 'text'; row 1: .*; row 2: "):
-        _encode(tmp_path, model, rows_table([{"x": json.dumps(n)} for n in range(4)], 9))
+        _encode(tmp_path, model, [{"x": json.dumps(n)} for n in range(4)])
     with pytest.raises(DatasetError, match="none of the 0 rows is usable: it is empty"):
-        _encode(tmp_path, model, rows_table([], 9))
+        _encode(tmp_path, model, [])
 
 
 def test_a_format_that_the_tokenizer_cannot_do_is_refused(tmp_path: Path) -> None:

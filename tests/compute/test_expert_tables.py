@@ -16,6 +16,7 @@ from loradash_assets.compute.activations import Recording, record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.layers import write_layer_tables
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.tables import TableOptions
 from loradash_assets.schema import Basis
 from tests.experts import FAMILIES
@@ -80,7 +81,8 @@ def _lengths(recording: Recording) -> list[int]:
 
 def _tables(recording: Recording, recorded: Path, target: Path, basis: Basis = "raw", layer: int = 1) -> dict[str, Any]:
     options = replace(OPTIONS, basis=basis)
-    return write_layer_tables(layer, recording.catalogue, recorded, recording.prompts, target, options, {}, ())
+    tokens = PromptTokens.read(recording.prompts)
+    return write_layer_tables(layer, recording.catalogue, recorded, tokens, target, options, {}, ())
 
 
 def _features(recording: Recording, layer: int = 1) -> Iterator[tuple[AdaptedModule, int, int]]:

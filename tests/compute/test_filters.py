@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loradash_assets.compute.errors import DatasetError
 from loradash_assets.compute.filters import check_token_ids, counts, left_out
-from loradash_assets.compute.prefixes import prefix_numbers
+from loradash_assets.compute.prefixes import PrefixTree
 from loradash_assets.compute.tokens import TokenIndex
 
 IDS = st.lists(st.lists(st.integers(0, 3), max_size=6), max_size=8)
@@ -22,7 +21,7 @@ def test_reasons_are_counted_one_by_one_and_together(
     ids: list[list[int]], special: set[int], first: int, unwanted: list[int]
 ) -> None:
     index = TokenIndex.of_lengths(range(len(ids)), [len(row) for row in ids])
-    flat = pa.array([token_id for row in ids for token_id in row], pa.int32())
+    flat = np.array([token_id for row in ids for token_id in row], np.int32)
     masks = left_out(index, flat, special_tokens=special, first_positions=first, token_ids=unwanted)
     places = [(position, token_id) for row in ids for position, token_id in enumerate(row)]
     expected = {
@@ -42,9 +41,10 @@ def test_equal_contexts_are_left_out_together(
     ids: list[list[int]], special: set[int], first: int, unwanted: list[int]
 ) -> None:
     index = TokenIndex.of_lengths(range(len(ids)), [len(row) for row in ids])
-    flat = pa.array([token_id for row in ids for token_id in row], pa.int32())
+    flat = np.array([token_id for row in ids for token_id in row], np.int32)
     masks = left_out(index, flat, special_tokens=special, first_positions=first, token_ids=unwanted)
-    prefixes = np.concatenate([*prefix_numbers([np.array(row, np.int32) for row in ids]), np.empty(0, np.int64)])
+    tree = PrefixTree()
+    prefixes = np.concatenate([*(tree.add(np.array(row, np.int32)) for row in ids), np.empty(0, np.int64)])
     for mask in masks.values():
         assert len(set(zip(prefixes.tolist(), mask.tolist(), strict=True))) == len(set(prefixes.tolist()))
 

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import encode_rows
 from loradash_assets.compute.layers import layer_features, write_layer_tables
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.prompts import prompt_builder
-from loradash_assets.compute.rows import rows_table
+from loradash_assets.compute.rows import write_rows
 from loradash_assets.compute.tables import TableOptions
 from loradash_assets.schema import SAMPLES, STATISTICS, TOP_TOKENS, Basis
 from tests.projects import LINES, save_adapter, save_base, tiny_tokenizer
@@ -27,10 +28,8 @@ def directory(tmp_path: Path) -> Path:
     write_catalogue(
         tmp_path / "adapter", tmp_path / "base", tmp_path, allow_pickle=False, trust_remote_code=False, rank=None
     )
-    rows = rows_table([{"text": line} for line in LINES], 9)
-    pq.write_table(
-        encode_rows(rows, prompt_builder("text"), tiny_tokenizer(), None).prompts, tmp_path / "prompts.parquet"
-    )
+    write_rows([{"text": line} for line in LINES], 9, tmp_path / "rows.parquet")
+    encode_rows(tmp_path / "rows.parquet", tmp_path, prompt_builder("text"), tiny_tokenizer(), None)
     return tmp_path
 
 
@@ -48,8 +47,8 @@ def _record(directory: Path, *, non_finite: int = 0) -> np.ndarray:
 
 def _write(directory: Path, norms: dict[str, list[float]] | None = None, basis: Basis = "raw") -> dict[str, Any]:
     options = TableOptions(top_k=2, context_window=1, basis=basis)
-    prompts = directory / "prompts.parquet"
-    facts = write_layer_tables(1, directory, directory, prompts, directory, options, norms or {}, [])
+    tokens = PromptTokens.read(directory / "prompts.parquet")
+    facts = write_layer_tables(1, directory, directory, tokens, directory, options, norms or {}, [])
     for name, schema in (
         ("plain", TOP_TOKENS),
         ("shown", TOP_TOKENS),

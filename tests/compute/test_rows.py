@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from loradash_assets.compute.errors import DatasetError
-from loradash_assets.compute.rows import local_rows, rows_table
+from loradash_assets.compute.rows import local_rows, write_rows
 from loradash_assets.schema import ROWS
 
 
 def _read(path: Path, split: str = "train", limit: int = 100) -> list[tuple[int, Any, str]]:
-    table = rows_table(local_rows(path, split), limit)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "rows.parquet"
+        count = write_rows(local_rows(path, split), limit, file)
+        table = pq.read_table(file)
     assert table.schema == ROWS
+    assert table.num_rows == count
     return [(row["row"], json.loads(row["json"]), row["error"]) for row in table.to_pylist()]
 
 
@@ -80,7 +85,7 @@ def test_the_limit_counts_rows_usable_or_not_and_nothing_is_read_after_it(tmp_pa
         yield {"text": "1"}
         raise AssertionError("read past the limit")
 
-    assert rows_table(rows(), 2).num_rows == 2
+    assert write_rows(rows(), 2, tmp_path / "rows.parquet") == 2
     file = tmp_path / "rows.jsonl"
     file.write_text('broken\n{"text": "1"}\n{"text": "2"}\n')
     assert [number for number, _, _ in _read(file, limit=2)] == [0, 1]

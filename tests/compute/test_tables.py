@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from loradash_assets.compute.basis import SvdBasis, svd_basis
 from loradash_assets.compute.passes import Block
-from loradash_assets.compute.prefixes import prefix_numbers
+from loradash_assets.compute.prefixes import PrefixTree
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
 from loradash_assets.schema import FEATURES, PROMPTS, SAMPLES, STATISTICS, TOP_TOKENS
 
@@ -59,12 +60,13 @@ class Case:
 
     @property
     def prompts(self) -> pa.Table:
+        tree = PrefixTree()
         columns = {
             "example": self.examples,
             "text": ["".join(map(_text, ids)) for ids in self.ids],
             "token_ids": self.ids,
             "tokens": [list(map(_text, ids)) for ids in self.ids],
-            "prefixes": prefix_numbers([np.array(ids, np.int32) for ids in self.ids]),
+            "prefixes": [tree.add(np.array(ids, np.int32)) for ids in self.ids],
         }
         return pa.table(columns, schema=PROMPTS)
 
@@ -82,7 +84,8 @@ class Case:
     def tables(self, options: TableOptions, chunking: list[list[int]] | None = None) -> LayerTables:
         everything = [list(range(len(self.ids)))] if self.ids else []
         recording = Recorded(self.values, everything if chunking is None else chunking)
-        return layer_tables(recording, self.features, self.prompts, options, self.bases, SPECIAL_TOKENS)
+        tokens = PromptTokens.of([self.prompts])
+        return layer_tables(recording, self.features, tokens, options, self.bases, SPECIAL_TOKENS)
 
 
 def _text(token_id: int) -> str:

@@ -27,15 +27,15 @@ from hypothesis import strategies as st
 
 from benchmarks.reference import adapter_reads
 from loradash_assets.compute.basis import svd_basis
+from loradash_assets.compute.encode import Example, PromptsFile
 from loradash_assets.compute.experts import experts_of
 from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.layers import write_layer_tables
-from loradash_assets.compute.prefixes import prefix_numbers
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import Forward, RecordingPlan, chunk_file, record
 from loradash_assets.compute.routed import Recorded, Routed
 from loradash_assets.compute.tables import TableOptions
-from loradash_assets.schema import PROMPTS
 from tests.end_to_end.kinds import KINDS, LONGEST, TRUNKS, Made, make, places
 from tests.end_to_end.plain import Owner, Prompts, Values, listed, read_recording, table_rows, text_of, turned
 from tests.end_to_end.recorder import plan_of, recording_of
@@ -235,14 +235,10 @@ def _scratch() -> Generator[Path]:
 
 
 def _write_prompts(prompts: Prompts, file: Path) -> None:
-    columns = {
-        "example": prompts.rows,
-        "text": ["".join(map(text_of, ids)) for ids in prompts.ids],
-        "token_ids": prompts.ids,
-        "tokens": [list(map(text_of, ids)) for ids in prompts.ids],
-        "prefixes": prefix_numbers([np.array(ids, np.int32) for ids in prompts.ids]),
-    }
-    pq.write_table(pa.table(columns, schema=PROMPTS), file)
+    with PromptsFile(file) as written:
+        for row, ids in zip(prompts.rows, prompts.ids, strict=True):
+            tokens = list(map(text_of, ids))
+            written.add(row, Example("".join(tokens), ids, tokens))
 
 
 def _record(plan: RecordingPlan, forward: Forward, target: Path) -> int:
@@ -310,7 +306,8 @@ def _check_tables(case: _Listed, recording: Path, scratch: Path) -> None:
     target = scratch / "tables"
     target.mkdir()
     directory = case.ready.made.directory
-    write_layer_tables(case.layer, directory, recording, case.prompts_file, target, case.options, {}, ())
+    tokens = PromptTokens.read(case.prompts_file)
+    write_layer_tables(case.layer, directory, recording, tokens, target, case.options, {}, ())
     for name, basis, distinct in (
         ("plain", "raw", False),
         ("shown", case.options.basis, case.options.distinct_contexts),
