@@ -132,7 +132,12 @@ class RecordingSettings(_Section):
 
     batch_tokens: Count = _setting(2048, "tokens per forward pass, padding included; a longer example runs alone")
     chunk_tokens: Count = _setting(
-        65536, "tokens per file of recorded activations; at most one file is redone after a crash, all if this changes"
+        65536,
+        "tokens per file of recorded activations, or fewer for a file of 256 MiB; at most one file is redone after a "
+        "crash, all if this changes",
+    )
+    share_prefixes: bool = _setting(
+        True, "run a prefix that several examples share, such as a system prompt, once for all of them"
     )
 
 

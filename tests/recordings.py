@@ -34,9 +34,10 @@ def recording_of(directory: Path, base: Path, adapter: Path) -> Recording:
         trust_remote_code=False,
         batch_tokens=400,
         chunk_tokens=300,
+        share_prefixes=True,
     )
 
 
 def dense(model: AdaptedModel, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
     """Return A x of the features that see every token, (features, tokens)."""
-    return torch.from_numpy(model.record(token_ids).dense)
+    return torch.from_numpy(model.record(token_ids).result().dense)

@@ -133,6 +133,7 @@ class _Step:
             trust_remote_code=settings.model.trust_remote_code,
             batch_tokens=settings.recording.batch_tokens,
             chunk_tokens=settings.recording.chunk_tokens,
+            share_prefixes=settings.recording.share_prefixes,
         )
 
     def _check_unchanged(self, adapter: Path, features: Entry) -> None:
@@ -151,9 +152,13 @@ def _describe(entry: Entry) -> Metadata:
     return {
         **{
             name: facts[name]
-            for name in ("tokens", "examples", "features", "chunks", "expected_bytes", "device", "libraries")
+            for name in (
+                *("tokens", "distinct_tokens", "examples", "features", "chunks", "expected_bytes", "padding"),
+                *("shares_no_prefixes", "folded_modules", "device", "libraries"),
+            )
         },
         "contexts_can_be_shared": facts["prefix_determined"],
         "recorded_at": facts["_recorded_at"],
         "tokens_per_second": facts["_tokens_per_second"],
+        "halved_batches": facts["_halved_batches"],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from loradash_assets.compute.batching import plan_batches, plan_chunks
+from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
 from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers", "peft")
 SECONDS_BETWEEN_LOG_LINES = 10
+CHUNK_BYTES = 1 << 28  # of dense activations, which are in memory some three times while a chunk is recorded
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Recording:
     trust_remote_code: bool
     batch_tokens: int
     chunk_tokens: int
+    share_prefixes: bool
 
 
 def load_base(directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
@@ -85,50 +87,68 @@ def record_activations(
     """
     modules = read_modules(recording.catalogue)
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
-    alone = has_length_dependent_positions(config)
-    plan = _plan(recording, modules, alone=alone)
-    expected = recording_bytes(modules, config, int(plan.offsets[-1]), len(plan.chunks))
+    tokens = TokenIds.read(recording.prompts)
+    features = sum(module.rank for module in modules)
+    chunk_tokens = max(1, min(recording.chunk_tokens, CHUNK_BYTES // (4 * features)))
+    chunks = 1 + 2 * tokens.index.tokens // chunk_tokens  # at most: two neighbours together are larger than one may be
+    expected = recording_bytes(modules, config, tokens.index.tokens, chunks)
     room = Room.of(expected, target, free)
     log(str(room))
     room.check(target)
     base = load(recording.model, recording.dtype, recording.device, recording.trust_remote_code)
     model = _adapted(base, recording.adapter, modules)
-    shared = not alone and model.is_prefix_determined(plan.token_ids)
-    if not shared:
+    examples = tokens.by_example()
+    alone = has_length_dependent_positions(config)
+    same_contexts = not alone and model.is_prefix_determined(examples)
+    if not same_contexts:
         log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
+    obstacle = _obstacle(recording, model, examples, same_contexts=same_contexts)
+    log(f"prefixes that examples share run {f'once for each: {obstacle}' if obstacle else 'once for all'}")
+    batches = plan_recording(examples, 0 if alone else recording.batch_tokens, chunk_tokens, share=obstacle is None)
+    layers, experts = _layer_slices(modules), _layer_experts(modules)
+    plan = RecordingPlan(examples, tokens.index.offsets, batches, layers, experts, model.device.type)
     started = time.monotonic()
-    with tqdm(total=int(plan.offsets[-1]), unit="token", desc="recording", smoothing=0.1) as bar:
+    with tqdm(total=tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
         recorded = record(plan, model.record, target, _progress(bar, log))
     seconds = time.monotonic() - started
+    if model.halved:
+        log(f"{model.halved} batches did not fit into memory and ran in halves: lower recording.batch_tokens")
     return {
-        "tokens": int(plan.offsets[-1]),
-        "examples": len(plan.token_ids),
-        "features": sum(module.rank for module in modules),
-        "chunks": len(plan.chunks),
+        "tokens": tokens.index.tokens,
+        "examples": len(examples),
+        "features": features,
+        "chunks": len(batches.chunks),
         "expected_bytes": expected,
-        "prefix_determined": shared,
+        "distinct_tokens": batches.tokens,
+        "padding": batches.padding,
+        "shares_no_prefixes": obstacle or "",
+        "prefix_determined": same_contexts,
+        "folded_modules": model.folded,
         "experts_per_token": experts_per_token(config),
         "write_norms": model.write_norms(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(model.device),
         "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "_tokens_per_second": recorded / seconds if recorded else 0.0,
+        "_halved_batches": model.halved,
     }
+
+
+def _obstacle(
+    recording: Recording, model: AdaptedModel, examples: Sequence[np.ndarray], *, same_contexts: bool
+) -> str | None:
+    """Say why prefixes that examples share cannot run once for all of them, or None."""
+    if not recording.share_prefixes:
+        return "recording.share_prefixes is false"
+    if not same_contexts:
+        return "activations depend on more than the tokens before"
+    return model.problem_with_pasts(examples)
 
 
 def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule]) -> AdaptedModel:
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
     return AdaptedModel(base, adapter, modules)
-
-
-def _plan(recording: Recording, modules: list[AdaptedModule], *, alone: bool) -> RecordingPlan:
-    tokens = TokenIds.read(recording.prompts)
-    lengths = np.diff(tokens.index.offsets).tolist()
-    batches = plan_batches(lengths, 0 if alone else recording.batch_tokens)
-    chunks = plan_chunks(batches, lengths, recording.chunk_tokens)
-    layers, experts = _layer_slices(modules), _layer_experts(modules)
-    return RecordingPlan(tokens.by_example(), tokens.index.offsets, chunks, layers, experts)
 
 
 def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:

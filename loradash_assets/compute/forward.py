@@ -120,6 +120,10 @@ class AdaptedModel:
                 A = torch.from_numpy(module.A.T.copy()).to(self._place(module))  # (in, rank)
                 self._watch(module, partial(_looked_up, A))
 
+    def _place(self, module: AdaptedModule) -> torch.device:
+        """Where the module's weights are: a model can be spread over several devices."""
+        return next(self._layers[module.name].parameters()).device
+
     def _inputs(self) -> dict[str, torch.Tensor]:
         """What the adapted modules read in a pass over a few tokens: which of them read the very same tensor."""
         seen: dict[str, torch.Tensor] = {}

@@ -148,7 +148,7 @@ def test_adapters_from_before_experts_were_fused_are_recorded(tmp_path: Path, na
     ids = np.random.default_rng(0).integers(3, VOCABULARY, 50)
     modules = _read(tmp_path).modules
     base = load_model(tmp_path / "base", dtype="float32", device=torch.device("cpu"), trust_remote_code=False)
-    recorded = AdaptedModel(base, tmp_path / "adapter", modules).record([ids])
+    recorded = AdaptedModel(base, tmp_path / "adapter", modules).record([ids]).result()
     merged = _merged_by_hand(tmp_path, name, tensors)
     states: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for layer in range(2):

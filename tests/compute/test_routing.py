@@ -172,7 +172,7 @@ def _assert_exact(case: Case) -> None:
 
     Every expert sees what the router sends it and no more.
     """
-    recorded = _by_module(case, case.model().record(EXAMPLES))
+    recorded = _by_module(case, case.model().record(EXAMPLES).result())
     exact = _reference(case, lambda model: model.double().merge_and_unload())
     peft = _reference(case, lambda model: model)
     errors: dict[tuple[str, str], list[torch.Tensor]] = {}
@@ -249,7 +249,7 @@ def test_the_product_is_exact_for_the_x_that_the_model_computed(tmp_path: Path, 
 
     for owner in case.owners:
         watch(owner)
-    recorded = _by_module(case, model.record(EXAMPLES))
+    recorded = _by_module(case, model.record(EXAMPLES).result())
     real = np.concatenate([np.arange(max(LENGTHS)) < length for length in LENGTHS])
     numbers = np.cumsum(real) - 1
     for key, (tokens, values) in recorded.items():
@@ -270,7 +270,7 @@ def test_small_updates_are_not_lost_in_bfloat16(tmp_path: Path, name: str) -> No
     case = _case(tmp_path, name, r=2, strength=0.05)
     exact = _reference(case, lambda model: model.double().merge_and_unload(), torch.bfloat16)
     folded = _reference(case, lambda model: model, torch.bfloat16)
-    recorded = _by_module(case, case.model("bfloat16").record(EXAMPLES))
+    recorded = _by_module(case, case.model("bfloat16").record(EXAMPLES).result())
     errors: list[list[float]] = []
     for key, (tokens, values) in recorded.items():
         A = torch.from_numpy(case.routed[key].A).double()
@@ -286,7 +286,7 @@ def test_small_updates_are_not_lost_in_bfloat16(tmp_path: Path, name: str) -> No
 
 def test_an_expert_without_tokens_has_no_columns(tmp_path: Path) -> None:
     case = _case(tmp_path, "qwen3", r=2)
-    recorded = case.model().record([EXAMPLES[2], EXAMPLES[2]])  # one token, twice
+    recorded = case.model().record([EXAMPLES[2], EXAMPLES[2]]).result()  # one token, twice
     for routed in recorded.routed.values():
         assert np.diff(routed.offsets).tolist().count(2) == 3
         assert np.diff(routed.offsets).sum() == 6
@@ -298,8 +298,8 @@ def test_an_expert_without_tokens_has_no_columns(tmp_path: Path) -> None:
 def test_padding_never_leaks_and_never_counts(tmp_path: Path, name: str) -> None:
     case = _case(tmp_path, name)
     model = case.model()
-    together = model.record(EXAMPLES)
-    alone = [model.record([ids]) for ids in EXAMPLES]
+    together = model.record(EXAMPLES).result()
+    alone = [model.record([ids]).result() for ids in EXAMPLES]
     k = case.family.config.num_experts_per_tok
     for owner, routed in together.routed.items():
         assert routed.offsets[-1] == sum(LENGTHS) * k
@@ -314,7 +314,7 @@ def test_padding_never_leaks_and_never_counts(tmp_path: Path, name: str) -> None
             np.testing.assert_allclose(
                 routed.values[:, columns], values, rtol=0, atol=1e-5 * np.abs(values).max(initial=1)
             )
-    again = model.record(EXAMPLES)
+    again = model.record(EXAMPLES).result()
     for owner, routed in together.routed.items():
         assert routed.values.tobytes() == again.routed[owner].values.tobytes()
 
@@ -324,7 +324,7 @@ def test_experts_that_text_never_reaches_are_refused_by_name(tmp_path: Path) -> 
     base = case.load()
     base.model.layers[1].mlp.forward = lambda states: states
     with pytest.raises(AdapterError, match=r"never runs model\.layers\.1\.mlp\.experts"):
-        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES)
+        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES).result()
 
 
 def test_experts_whose_rows_are_not_the_tokens_are_refused_by_name(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_experts_whose_rows_are_not_the_tokens_are_refused_by_name(tmp_path: Pat
     mlp.register_forward_hook(lambda _, __, output: torch.nn.functional.pad(output, (0, 0, 1, 0)))
     message = r"model\.layers\.0\.mlp\.experts sees inputs of shape \(\d+, 16\) for \d+ tokens"
     with pytest.raises(AdapterError, match=message):
-        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES)
+        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES).result()
 
 
 def test_experts_that_run_twice_are_refused_by_name(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_experts_that_run_twice_are_refused_by_name(tmp_path: Path) -> None:
     mlp: Any = base.model.layers[0].mlp
     mlp.register_forward_hook(lambda mlp, args, _: mlp.forward(*args))
     with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.experts sees"):
-        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES)
+        AdaptedModel(base, case.adapter, case.modules).record(EXAMPLES).result()
 
 
 def test_quantised_experts_are_refused_by_name(tmp_path: Path) -> None:
