@@ -80,14 +80,14 @@ class Best:
 
     def __init__(self, features: int, k: int) -> None:
         self._k = k
-        self._scores = torch.zeros(features, 2, k)  # ± activation, so that both polarities look for the highest
+        self._scores = torch.zeros(features, 2, k)  # ± activation: both polarities look for the highest, above 0
         self._tokens = torch.full((features, 2, k), NO_TOKEN)
 
     def update(self, activations: torch.Tensor, numbers: torch.Tensor) -> None:
         """Take in activations (features, tokens) of the tokens with these numbers (tokens,)."""
         for side, sign in enumerate((1, -1)):
             scores, places = torch.topk(sign * activations, min(self._k, len(numbers)), dim=1)
-            scores = torch.cat([self._scores[:, side], scores.clamp(min=0)], dim=1)
+            scores = torch.cat([self._scores[:, side], scores], dim=1)
             tokens = torch.cat([self._tokens[:, side], numbers[places]], dim=1)
             self._scores[:, side], kept = torch.topk(scores, self._k, dim=1)
             self._tokens[:, side] = tokens.gather(1, kept)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,19 @@ def run(load: Callable[[Job], Record], libraries: Sequence[str] = ()) -> None:
     top.save(arguments.directory / TOP_FILE)
     report = {
         "seconds": seconds,
+        "peak_bytes": peak_bytes(),
         "libraries": {name: version(name) for name in ("torch", "transformers", "peft", *libraries)},
     }
     (arguments.directory / REPORT_FILE).write_text(json.dumps(report), encoding="utf-8")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held.
+
+    What the operating system says of a finished child is no substitute: Linux begins it with what the parent held.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS, where the unit is bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (peak,) = (line.split()[1] for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+    return int(peak) * 1024

@@ -76,16 +76,13 @@ def _run(method: Method, python: Path, job: Job, tokens: Path, directory: Path) 
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.run(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT, check=False)
     seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{method.label} failed:\n{log.read_text(encoding='utf-8', errors='replace')[-4000:]}")
     report = json.loads((directory / REPORT_FILE).read_text(encoding="utf-8"))
     for file in (log, directory / REPORT_FILE):
         file.unlink()
     disk = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     top = Top.load(directory / TOP_FILE)
-    return Run(top, report["seconds"], seconds, peak / MIB, disk / MIB, report["libraries"])
+    return Run(top, report["seconds"], seconds, report["peak_bytes"] / MIB, disk / MIB, report["libraries"])
