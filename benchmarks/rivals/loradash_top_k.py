@@ -1,0 +1,91 @@
+"""loradash: its recording to disk, as `loradash build` makes it, and its top-k of what was recorded; nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.rivals.contract import Job, Record, Top, run
+from loradash_assets.compute.activations import Recording, SharedBase, record_activations
+from loradash_assets.compute.catalogue import read_modules, write_catalogue
+from loradash_assets.compute.layers import layer_features, recorded_layer
+from loradash_assets.compute.model import load_tokenizer
+from loradash_assets.compute.prefixes import prefix_numbers
+from loradash_assets.compute.topk import TopK
+from loradash_assets.schema import PROMPTS
+from loradash_assets.settings import RecordingSettings
+
+RECORDING = "recording"
+PROMPTS_FILE = "prompts.parquet"
+
+
+class Recorder:
+    """Records token ids the way the asset does; the base model is loaded once, the adapter put on it each time."""
+
+    def __init__(self, job: Job) -> None:
+        self.catalogue = Path(mkdtemp())
+        write_catalogue(job.adapter, job.model, self.catalogue, allow_pickle=False, trust_remote_code=False, rank=None)
+        self.layers = sorted({module.layer for module in read_modules(self.catalogue)})
+        self._job = job
+        self._base = SharedBase()
+        self._tokenizer = load_tokenizer(job.model, trust_remote_code=False)
+
+    def record(self, token_ids: Sequence[np.ndarray], directory: Path) -> dict[str, list[float]]:
+        """Record into `directory`; return the write norms that only the loaded model can tell."""
+        pq.write_table(self._prompts(token_ids), directory / PROMPTS_FILE)
+        recording = Recording(
+            prompts=directory / PROMPTS_FILE,
+            catalogue=self.catalogue,
+            model=self._job.model,
+            adapter=self._job.adapter,
+            dtype="float32",
+            device="cpu",
+            trust_remote_code=False,
+            **RecordingSettings().model_dump(),
+        )
+        (directory / RECORDING).mkdir()
+        return record_activations(recording, directory / RECORDING, lambda _: None, self._base)["write_norms"]
+
+    def _prompts(self, token_ids: Sequence[np.ndarray]) -> pa.Table:
+        tokens = [self._tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in token_ids]
+        columns = {
+            "example": range(len(token_ids)),
+            "text": ["".join(strings) for strings in tokens],
+            "token_ids": token_ids,
+            "tokens": tokens,
+            "prefixes": prefix_numbers([ids.astype(np.int32) for ids in token_ids]),
+        }
+        return pa.table(columns, schema=PROMPTS)
+
+
+def load(job: Job) -> Record:
+    """Read the adapter's catalogue; the model is loaded by the warm-up."""
+    recorder = Recorder(job)
+
+    def record(token_ids: Sequence[np.ndarray], directory: Path) -> Top:
+        recorder.record(token_ids, directory)
+        names: list[str] = []
+        values: list[np.ndarray] = []
+        tokens: list[np.ndarray] = []
+        for layer in recorder.layers:
+            features = layer_features(recorder.catalogue, layer, {})
+            best = TopK(features.num_rows, job.k)
+            for chunk in recorded_layer(directory / RECORDING, layer, features).chunks():
+                for numbers, activations in chunk:
+                    best.update(activations, numbers)
+            found = best.result()
+            names += [f"{row['module']}.{row['component']}" for row in features.to_pylist()]
+            values.append(np.stack([found.positive.values, found.negative.values], axis=1))
+            tokens.append(np.stack([found.positive.numbers, found.negative.numbers], axis=1))
+        return Top(names, np.concatenate(values), np.concatenate(tokens))
+
+    return record
+
+
+if __name__ == "__main__":
+    run(load)
