@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from importlib.util import resolve_name
@@ -47,7 +48,8 @@ def _reachable(module: str) -> set[str]:
     return seen
 
 
-def _imports(name: str) -> list[str]:
+@cache
+def _imports(name: str) -> Sequence[str]:
     found: list[str] = []
     for node in ast.walk(_parse(name)):
         if isinstance(node, ast.Import):
@@ -63,7 +65,9 @@ def _package(name: str) -> str:
     return name if source is not None and source.name == "__init__.py" else name.rpartition(".")[0]
 
 
+@cache
 def _tree(name: str) -> str:
+    """The module's code as text; assets share most modules, and this takes milliseconds for each."""
     tree = _parse(name)
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:

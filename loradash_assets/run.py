@@ -14,6 +14,7 @@ import dagster as dg
 
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
+from loradash_assets.history import kept_open
 from loradash_assets.settings import Settings
 from loradash_assets.store import write_atomically
 
@@ -39,7 +40,11 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
     Raises RunError, SettingsError or InputError with a message for the user.
     """
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"console": _console}))
-    with warnings.catch_warnings(), dg.DagsterInstance.from_config(str(history_home(settings.project))) as instance:
+    with (
+        warnings.catch_warnings(),
+        dg.DagsterInstance.from_config(str(history_home(settings.project))) as instance,
+        kept_open(instance),
+    ):
         warnings.simplefilter("ignore")  # of the libraries below; what a user must know is raised or logged
         outcome = definitions.resolve_job_def(BUILD_JOB).execute_in_process(
             instance=instance,

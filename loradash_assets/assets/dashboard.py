@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result
+from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, StoreIOManager, result
 from loradash_assets.code_version import code_version, resources_version
 from loradash_assets.site import outputs
 from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
@@ -52,8 +52,7 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
 
     @dg.asset(
         key=key,
-        ins={name: dg.AssetIn(upstream) for name, upstream in inputs.items()},
-        deps=[settings_key("dashboard")],
+        deps=[*inputs.values(), settings_key("dashboard")],
         description=output.write.__doc__,
         group_name=output.group,
         kinds=output.kinds,
@@ -62,8 +61,12 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
         metadata=IN_STORE,
     )
     def made(
-        context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], **entries: Entry
+        context: dg.AssetExecutionContext,
+        project: dg.ResourceParam[Project],
+        store_io: dg.ResourceParam[StoreIOManager],
     ) -> dg.MaterializeResult[Entry]:
+        # Not as inputs: Dagster would write two events for each, over half of a run's history.
+        entries = {name: store_io.latest(upstream) for name, upstream in inputs.items()}
         site = _site(project, adapters, entries)
         target = project.settings.output_dir / place
 
@@ -83,7 +86,7 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
 
 
 def _inputs(adapters: Layers, stages: Sequence[str]) -> dict[str, dg.AssetKey]:
-    """The assets that belong to each adapter, by names under which Dagster can hand them over."""
+    """The assets that belong to each adapter, by stage or layer and the adapter's number."""
     inputs: dict[str, dg.AssetKey] = {}
     for number, (adapter, layers) in enumerate(adapters):
         inputs |= {f"{stage}_{number}": adapter_key(adapter, stage) for stage in stages}

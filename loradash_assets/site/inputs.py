@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loradash_assets.schema import OUTSIDE_LAYERS, Basis
+from loradash_assets.schema import OUTSIDE_LAYERS, TOP_TOKENS, Basis
 from loradash_assets.site.from_tables import LayerTables
 from loradash_assets.site.original import ExportMetadata
 
@@ -146,9 +147,21 @@ class AdapterInputs:
             filtered = self._statistics(layer, basis, filtered=True)
             yield replace(self._tables(layer, "shown.parquet", basis), samples=samples, filtered=filtered)
 
+    def described(self, listed: Collection[int]) -> Iterator[LayerTables]:
+        """Yield what the report shows of each layer: as `shown`, without samples, with lists in `listed` alone."""
+        for layer in sorted(self.layers):
+            tables = self._tables(layer, "shown.parquet", self.run.basis)
+            yield tables if layer in listed else replace(tables, top_tokens=TOP_TOKENS.empty_table())
+
+    @cached_property
     def feature_table(self) -> pa.Table:
-        """Return the FEATURES table."""
+        """The FEATURES table."""
         return pq.read_table(self.features / "features.parquet")
+
+    @cached_property
+    def cosines(self) -> pa.Table:
+        """The COSINES table."""
+        return pq.read_table(self.geometry / "cosines.parquet")
 
     def _tables(self, layer: int, name: str, basis: Basis) -> LayerTables:
         directory = self.layers[layer]
@@ -156,8 +169,8 @@ class AdapterInputs:
             layer,
             pq.read_table(directory / name),
             self._statistics(layer, basis, filtered=False),
-            pq.read_table(self.geometry / "cosines.parquet", filters=pc.field("layer") == layer),
-            self.feature_table(),
+            self.cosines.filter(pc.field("layer") == layer),
+            self.feature_table,
         )
 
     def _statistics(self, layer: int, basis: Basis, *, filtered: bool) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.export import activations_data
-from loradash_assets.site.from_tables import layer_from_tables
+from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
 from loradash_assets.site.page import Adapter, Note, Page
 from loradash_assets.site.report import report_csv, report_html
@@ -70,9 +70,9 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
         "top_tokens": pa.concat_tables([pq.read_table(directory / "shown.parquet") for directory in directories]),
         "samples": pa.concat_tables([pq.read_table(directory / "samples.parquet") for directory in directories]),
         "statistics": pa.concat_tables([pq.read_table(directory / "statistics.parquet") for directory in directories]),
-        "features": adapter.feature_table(),
+        "features": adapter.feature_table,
         "coactivation": pq.read_table(adapter.coactivation / "coactivation.parquet"),
-        "cosines": pq.read_table(adapter.geometry / "cosines.parquet"),
+        "cosines": adapter.cosines,
     }
     return {
         name: table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
@@ -83,28 +83,27 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
 def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write the dashboard: one HTML file that needs nothing else, with the notes that are known now."""
     notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
-    html = render_dashboard(_page(site), notes).encode()
+    page = Page(site.title, tuple(_adapter(adapter, adapter.shown()) for adapter in site.adapters))
+    html = render_dashboard(page, notes).encode()
     write_atomically(target / DASHBOARD_FILE, html)
     return {"bytes": len(html)}
 
 
 def write_report(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write every note beside its feature's best tokens, and how much has been annotated, as HTML and CSV."""
-    page, notes = _page(site), site.notes()
+    notes = site.notes()
+    noted = set(notes["layer"].to_pylist())
+    page = Page(site.title, tuple(_adapter(adapter, adapter.described(noted)) for adapter in site.adapters))
     for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
         write_atomically(target / name, text.encode())
     return {"notes": notes.num_rows}
 
 
-def _page(site: SiteInputs) -> Page:
-    return Page(site.title, tuple(map(_adapter, site.adapters)))
-
-
-def _adapter(adapter: AdapterInputs) -> Adapter:
+def _adapter(adapter: AdapterInputs, tables: Iterable[LayerTables]) -> Adapter:
     run = adapter.run
     metadata = run.labels(sorted(adapter.layers))
-    layers = (layer_from_tables(tables, adapter.name) for tables in adapter.shown())
-    return Adapter(adapter.name, adapter.label, metadata, tuple(layers), tuple(run.warnings()))
+    layers = tuple(layer_from_tables(each, adapter.name) for each in tables)
+    return Adapter(adapter.name, adapter.label, metadata, layers, tuple(run.warnings()))
 
 
 def publish(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import gzip
 import json
 import re
@@ -189,9 +190,14 @@ def test_a_note_reaches_table_report_and_dashboard(graph: Graph) -> None:
     misses = {name for name, cache in caches.items() if cache == "miss"}
     assert misses == {"interpretations", "dashboard", "interpretation_report"}
     assert graph.metadata("interpretations")["unknown_keys"].value == ["layer_9_gate_proj_positive"]
-    report = (graph.project / "output" / "interpretation_report.csv").read_text()
-    assert "layer_1_gate_proj_positive" in report
-    assert "reacts to 'of'" in report
+    output = graph.project / "output"
+    with (output / "interpretation_report.csv").open(newline="") as file:
+        report = {row["key"]: row for row in csv.DictReader(file)}
+    assert report["layer_1_gate_proj_positive"]["text"] == "reacts to 'of'"
+    wanted = {"layer": 1, "projection": "gate_proj", "polarity": "positive", "rank": 1}
+    tops = pq.read_table(output / "tables" / "top_tokens.parquet").to_pylist()
+    (best,) = (row for row in tops if wanted.items() <= row.items())
+    assert np.float32(report["layer_1_gate_proj_positive"]["best_activation"]) == np.float32(best["activation"])
 
 
 def test_damaged_recordings_are_found_and_made_again(graph: Graph) -> None:
