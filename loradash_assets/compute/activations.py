@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules
-from loradash_assets.compute.experts import NO_EXPERT, experts_of, experts_per_token
+from loradash_assets.compute.experts import experts_per_token
 from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
 from loradash_assets.compute.recording import RecordingPlan, record
@@ -89,7 +89,8 @@ def record_activations(
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
     tokens = TokenIds.read(recording.prompts)
     features = sum(module.rank for module in modules)
-    chunk_tokens = max(1, min(recording.chunk_tokens, CHUNK_BYTES // (4 * features)))
+    # a chunk is written while the next one runs, so a crash may cost two: together at most recording.chunk_tokens
+    chunk_tokens = max(1, min(recording.chunk_tokens // 2, CHUNK_BYTES // (4 * features)))
     chunks = 1 + 2 * tokens.index.tokens // chunk_tokens  # at most: two neighbours together are larger than one may be
     expected = recording_bytes(modules, config, tokens.index.tokens, chunks)
     room = Room.of(expected, target, free)
@@ -105,8 +106,7 @@ def record_activations(
     obstacle = _obstacle(recording, model, examples, same_contexts=same_contexts)
     log(f"prefixes that examples share run {f'once for each: {obstacle}' if obstacle else 'once for all'}")
     batches = plan_recording(examples, 0 if alone else recording.batch_tokens, chunk_tokens, share=obstacle is None)
-    layers, experts = _layer_slices(modules), _layer_experts(modules)
-    plan = RecordingPlan(examples, tokens.index.offsets, batches, layers, experts, model.device.type)
+    plan = RecordingPlan.of(examples, batches, modules, model.device.type)
     started = time.monotonic()
     with tqdm(total=tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
         recorded = record(plan, model.record, target, _progress(bar, log))
@@ -149,26 +149,6 @@ def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule])
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
     return AdaptedModel(base, adapter, modules)
-
-
-def _layer_slices(modules: list[AdaptedModule]) -> dict[int, slice]:
-    slices: dict[int, slice] = {}
-    start = 0
-    for module in modules:  # in the order of their layers
-        if module.expert != NO_EXPERT:
-            continue
-        first = slices[module.layer].start if module.layer in slices else start
-        start += module.rank
-        slices[module.layer] = slice(first, start)
-    return slices
-
-
-def _layer_experts(modules: list[AdaptedModule]) -> dict[int, list[str]]:
-    owners: dict[int, dict[str, None]] = {}
-    for module in modules:
-        if module.expert != NO_EXPERT:
-            owners.setdefault(module.layer, {})[experts_of(module.name)[0]] = None
-    return {layer: list(of_layer) for layer, of_layer in owners.items()}
 
 
 def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:

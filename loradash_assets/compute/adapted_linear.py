@@ -174,9 +174,10 @@ def dora_scale(layer: Any) -> torch.Tensor:
         W = W.T if layer.fan_in_fan_out else W
         A, B = layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
     scaling, A, B = layer.scaling[ADAPTER_NAME], A.cpu().double(), B.cpu().double()  # not every device has float64
-    blocks = zip(W.split(BLOCK, dim=1), A.split(BLOCK, dim=1), strict=True)  # W in float64 can be too large
-    squares = [(w.cpu().double() + scaling * B @ a).square().sum(dim=1) for w, a in blocks]
-    return layer.lora_magnitude_vector[ADAPTER_NAME].weight.cpu().double().flatten() / sum(squares).sqrt()
+    squares = torch.zeros(len(B), dtype=torch.float64)
+    for w, a in zip(W.split(BLOCK, dim=1), A.split(BLOCK, dim=1), strict=True):  # W in float64 can be too large
+        squares += (w.cpu().double() + scaling * B @ a).square().sum(dim=1)
+    return layer.lora_magnitude_vector[ADAPTER_NAME].weight.cpu().double().flatten() / squares.sqrt()
 
 
 def dora_write_norms(layer: Any) -> list[float]:

@@ -105,7 +105,7 @@ def plan_recording(token_ids: Sequence[Tokens], batch_tokens: int, chunk_tokens:
     """Plan batches of at most `batch_tokens` tokens with padding, in chunks of at most `chunk_tokens` without.
 
     A longer segment runs alone, as all examples do with `batch_tokens` 0; a longer example is a chunk by itself.
-    Without `share` every example is one segment.
+    Without `share` every example is one segment. Examples without tokens alone make no chunk.
     """
     share = share and batch_tokens > 0
     tree = _Tree.of(token_ids, chunk_tokens) if share else _Tree.without(token_ids)
@@ -114,7 +114,7 @@ def plan_recording(token_ids: Sequence[Tokens], batch_tokens: int, chunk_tokens:
         for example in entry.examples:
             ends[example] = _covering(tree.segments, end, len(token_ids[example]))
     filled = _filled(_units(tree, chunk_tokens), chunk_tokens, lambda unit: unit.tokens)
-    chunks = [_chunk(tree, units, batch_tokens) for units in filled]
+    chunks = [_chunk(tree, units, batch_tokens) for units in filled if any(unit.tokens for unit in units)]
     return Plan(tuple(len(ids) for ids in token_ids), tuple(tree.segments), tuple(ends), tuple(chunks))
 
 

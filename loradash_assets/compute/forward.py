@@ -51,7 +51,8 @@ class AdaptedModel:
 
     def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
         config = read_config(adapter)
-        self._vocabulary = base.get_input_embeddings().num_embeddings  # before PEFT wraps them
+        embedding: Any = base.get_input_embeddings()  # PEFT may wrap it
+        self._vocabulary: int = embedding.num_embeddings  # before PEFT wraps them
         copied = _with_shared_weights(base, own=brought_weights(adapter))
         versions = _versions(base)
         try:
@@ -68,7 +69,7 @@ class AdaptedModel:
         self.device = base.device
         padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
-        self._body = self._without_head(modules)
+        self._body: Any = self._without_head(modules)
         self._call = Body.of(self._body, padding)
         self._shared: list[SharedInput] = []
         self._too_large = sys.maxsize  # rows times tokens of a batch that did not fit into memory
@@ -78,7 +79,7 @@ class AdaptedModel:
         dense = [module for module in modules if module.expert == NO_EXPERT]
         self._names = [module.name for module in dense]
         found = dict(self._peft.get_base_model().named_modules())
-        self._layers = {module.name: found[module.name] for module in dense}
+        self._layers: dict[str, Any] = {module.name: found[module.name] for module in dense}
         self._write_norms = dict(_dora_norms(self._layers))
         self.folded = 0
         routed: dict[str, list[AdaptedModule]] = {}
@@ -127,10 +128,11 @@ class AdaptedModel:
     def _inputs(self) -> dict[str, torch.Tensor]:
         """What the adapted modules read in a pass over a few tokens: which of them read the very same tensor."""
         seen: dict[str, torch.Tensor] = {}
-        hooks = [
-            layer.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[0]))
-            for name, layer in self._layers.items()
-        ]
+
+        def look(name: str, _: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            seen[name] = args[0]
+
+        hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in self._layers.items()]
         tokens = min(TRIAL_TOKENS, self._positions)
         self._run(self._call.forward([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)]))
         for hook in hooks:

@@ -1,8 +1,8 @@
 """Recorded activations: chunk files that are written once, resumed after an interruption, and read layer by layer.
 
 A chunk is a safetensors file with `tokens` (int64, (tokens,), global token numbers) and, for every layer, `layer.N`
-(float32, (features of the layer that see every token, tokens)); its metadata hold the SHA-256 of these and the kind of
-device that ran the model. It appears by rename, so one that is there is complete.
+(float32, (features of the layer that see every token, tokens)); its metadata hold the SHA-256 of the kind of device
+that ran the model and of these. It appears by rename, so one that is there is complete.
 
 For the I-th module with experts in a layer there are three more, sparse: only tokens that an expert sees have a
 column. `layer.N.experts.I.offsets` (int64, (experts + 1,)) says which columns are an expert's, `….tokens` (int32,
@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ from safetensors.numpy import save_file
 
 from loradash_assets.compute.batching import Chunk as PlannedChunk
 from loradash_assets.compute.batching import Plan
+from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.passes import Block, Chunk
 from loradash_assets.compute.routed import Pending, Recorded, joined
+
+if TYPE_CHECKING:
+    from loradash_assets.compute.features import AdaptedModule
 
 Progress = Callable[[int], None]
 
@@ -37,7 +41,7 @@ Progress = Callable[[int], None]
 class Forward(Protocol):
     """Runs a batch."""
 
-    def __call__(self, rows: Sequence[NDArray[np.int64]], pasts: Sequence[Any], keep: Sequence[int]) -> Pending:
+    def __call__(self, rows: Sequence[NDArray[np.integer]], pasts: Sequence[Any], keep: Sequence[int], /) -> Pending:
         """Run rows of tokens (seq,), each after its past (None: none), and keep the pasts that end with some rows."""
         ...
 
@@ -50,12 +54,40 @@ class RecordingPlan:
     Only chunks that were recorded on the same kind of `device` are taken for done.
     """
 
-    token_ids: Sequence[NDArray[np.int64]]  # per example, (seq,)
+    token_ids: Sequence[NDArray[np.integer]]  # per example, (seq,)
     offsets: NDArray[np.int64]  # (examples + 1,), first global token number of each example
     batches: Plan
     layers: Mapping[int, slice]
     experts: Mapping[int, Sequence[str]] = field(default_factory=dict[int, Sequence[str]])
     device: str = "cpu"
+
+    @staticmethod
+    def of(
+        token_ids: Sequence[NDArray[np.integer]], batches: Plan, modules: Sequence[AdaptedModule], device: str = "cpu"
+    ) -> RecordingPlan:
+        """Return the plan for `modules`, in the order of their layers, whose features are recorded in that order."""
+        offsets = np.cumsum([0, *map(len, token_ids)])
+        return RecordingPlan(token_ids, offsets, batches, _layer_slices(modules), _layer_experts(modules), device)
+
+
+def _layer_slices(modules: Sequence[AdaptedModule]) -> dict[int, slice]:
+    slices: dict[int, slice] = {}
+    start = 0
+    for module in modules:
+        if module.expert != NO_EXPERT:
+            continue
+        first = slices[module.layer].start if module.layer in slices else start
+        start += module.rank
+        slices[module.layer] = slice(first, start)
+    return slices
+
+
+def _layer_experts(modules: Sequence[AdaptedModule]) -> dict[int, list[str]]:
+    owners: dict[int, dict[str, None]] = {}
+    for module in modules:
+        if module.expert != NO_EXPERT:
+            owners.setdefault(module.layer, {})[experts_of(module.name)[0]] = None
+    return {layer: list(of_layer) for layer, of_layer in owners.items()}
 
 
 def record(
@@ -226,14 +258,10 @@ def _write(file: Path, plan: RecordingPlan, tokens: np.ndarray, recorded: Record
 
 
 def _metadata(plan: RecordingPlan, tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
-    return {"sha256": _digest(tensors), "device": plan.device}
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(plan.device.encode())
     for name in sorted(tensors):
         digest.update(tensors[name].data)
-    return digest.hexdigest()
+    return {"sha256": digest.hexdigest()}  # one entry: safetensors writes several in any order
 
 
 def _names(plan: RecordingPlan) -> set[str]:

@@ -91,18 +91,26 @@ def test_the_facts_and_values_of_a_recording(recording: Recording, tmp_path: Pat
     assert facts["chunks"] == len(list(tmp_path.iterdir())) > 2
     assert facts["prefix_determined"] is True
     assert facts["write_norms"] == {}
-    assert log == [f"the recording takes {facts['expected_bytes'] / 1000:.1f} kB in the store; {log[0].split('; ')[1]}"]
+    assert log == [
+        f"the recording takes {facts['expected_bytes'] / 1000:.1f} kB in the store; {log[0].split('; ')[1]}",
+        "prefixes that examples share run once for all",
+    ]
+    assert facts["distinct_tokens"] < facts["tokens"]
+    assert facts["shares_no_prefixes"] == ""
     np.testing.assert_allclose(_values(tmp_path, [-1, 0, 1, 2]), _brute_force(recording), rtol=0, atol=2e-5)
 
 
-def test_chunks_change_nothing_and_batches_only_the_rounding(recording: Recording, tmp_path: Path) -> None:
+def test_chunks_batches_and_shared_prefixes_change_only_the_rounding(recording: Recording, tmp_path: Path) -> None:
     _record(recording, tmp_path / "many")
     _record(replace(recording, chunk_tokens=10_000), tmp_path / "one")
     _record(replace(recording, batch_tokens=1), tmp_path / "alone")
-    many, one, alone = (_values(tmp_path / name, [-1, 0, 1, 2]) for name in ("many", "one", "alone"))
+    apart = _record(replace(recording, share_prefixes=False), tmp_path / "apart")
+    many, *others = (_values(tmp_path / name, [-1, 0, 1, 2]) for name in ("many", "one", "alone", "apart"))
     assert len(list((tmp_path / "one").iterdir())) == 1
-    np.testing.assert_array_equal(many, one)
-    np.testing.assert_allclose(alone, one, rtol=0, atol=2e-5)
+    assert apart["distinct_tokens"] == apart["tokens"]
+    assert apart["shares_no_prefixes"] == "recording.share_prefixes is false"
+    for values in others:
+        np.testing.assert_allclose(values, many, rtol=0, atol=2e-5)
 
 
 KILLED = """

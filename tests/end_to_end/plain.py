@@ -78,6 +78,11 @@ class Prompts:
     ids: Sequence[Sequence[int]]
 
     @property
+    def prefixes(self) -> list[tuple[int, ...]]:
+        """Return, for every token, those up to it."""
+        return [tuple(ids[: end + 1]) for ids in self.ids for end in range(len(ids))]
+
+    @property
     def places(self) -> list[tuple[int, int, int]]:
         """(row, position, prompt) of every token, in the order of the prompts."""
         return [(row, at, n) for n, row in enumerate(self.rows) for at in range(len(self.ids[n]))]

@@ -9,44 +9,34 @@ from typing import Any
 
 import torch
 
-from loradash_assets.compute.activations import Recording, _plan
+from loradash_assets.compute import prefix_tree
+from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_model
-from loradash_assets.compute.recording import RecordingPlan, record_chunk
+from loradash_assets.compute.recording import RecordingPlan, record
+from loradash_assets.compute.token_ids import TokenIds
+
+RUN = 4  # tokens that running a prefix apart must save: examples of these tests are short
 
 
-def recording_of(directory: Path, prompts: Path, batch_tokens: int, chunk_tokens: int) -> Recording:
-    """Return the settings of a recording of an adapted model that tests/end_to_end/kinds.py made in `directory`."""
-    return Recording(
-        prompts=prompts,
-        catalogue=directory,
-        model=directory / "base",
-        adapter=directory / "adapter",
-        dtype="auto",
-        device="cpu",
-        trust_remote_code=False,
-        batch_tokens=batch_tokens,
-        chunk_tokens=chunk_tokens,
-    )
-
-
-def plan_of(recording: Recording) -> RecordingPlan:
-    """Return the plan that `record_activations` follows."""
-    return _plan(recording, read_modules(recording.catalogue), alone=False)
+def plan_of(directory: Path, prompts: Path, batch_tokens: int, chunk_tokens: int, *, share: bool) -> RecordingPlan:
+    """Return the plan for an adapted model that tests/end_to_end/kinds.py made in `directory`."""
+    ids = TokenIds.read(prompts).by_example()
+    return RecordingPlan.of(ids, plan_recording(ids, batch_tokens, chunk_tokens, share=share), read_modules(directory))
 
 
 def serve(directory: Path) -> None:
     """Record the chunks that each line on stdin asks for."""
     torch.set_num_threads(1)
+    prefix_tree.RUN = RUN
     base = load_model(directory / "base", dtype="auto", device=torch.device("cpu"), trust_remote_code=False)
     model = AdaptedModel(base, directory / "adapter", read_modules(directory))
     for line in sys.stdin:
         job: dict[str, Any] = json.loads(line)
-        recording = recording_of(directory, Path(job["prompts"]), job["batch_tokens"], job["chunk_tokens"])
-        plan = plan_of(recording)
-        for number in job["numbers"]:
-            record_chunk(plan, number, model.record, Path(job["target"]), lambda _: None)
+        prompts, target = Path(job["prompts"]), Path(job["target"])
+        plan = plan_of(directory, prompts, job["batch_tokens"], job["chunk_tokens"], share=job["share"])
+        record(plan, model.record, target, lambda _: None, job["numbers"])
         print("done", flush=True)
 
 

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reference import adapter_reads
+from loradash_assets.compute import prefix_tree
 from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.encode import Example, PromptsFile
 from loradash_assets.compute.experts import experts_of
@@ -34,11 +35,11 @@ from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.layers import write_layer_tables
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import Forward, RecordingPlan, chunk_file, record
-from loradash_assets.compute.routed import Recorded, Routed
+from loradash_assets.compute.routed import Pending, Recorded, Routed
 from loradash_assets.compute.tables import TableOptions
 from tests.end_to_end.kinds import KINDS, LONGEST, TRUNKS, Made, make, places
 from tests.end_to_end.plain import Owner, Prompts, Values, listed, read_recording, table_rows, text_of, turned
-from tests.end_to_end.recorder import plan_of, recording_of
+from tests.end_to_end.recorder import RUN, plan_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
@@ -73,11 +74,11 @@ class Case:
     gaps: list[int]  # between the dataset rows
     batch_tokens: int
     chunk_tokens: int
-    other_chunk_tokens: int | None  # None: the same
     killed_after: int  # batches
     seed: int  # of the order in which chunks are read
     layer: int
     tables: TableOptions
+    share: bool
 
     @property
     def prompts(self) -> Prompts:
@@ -91,11 +92,11 @@ CASES = st.builds(
     gaps=ROW_GAPS,
     batch_tokens=BATCH_TOKENS,
     chunk_tokens=CHUNK_TOKENS,
-    other_chunk_tokens=st.none() | CHUNK_TOKENS,
     killed_after=st.integers(0, 8),
     seed=st.integers(0, 2**31),
     layer=st.integers(0, 9),
     tables=TABLES,
+    share=st.booleans(),
 )
 
 
@@ -103,11 +104,19 @@ class Killed(Exception):
     """Ends a recording."""
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What the model kept of tokens, and these."""
+
+    tokens: tuple[int, ...]
+    of_model: Any
+
+
 class Noting:
     """An adapted model that notes every x, by hooks of our own, while it records.
 
-    `expected` and `bounds` hold, per batch, A x in float64 and 1e-5 · ‖x‖ · ‖A[j]‖, both (features, tokens); NaN
-    where an expert does not see the token. A is the adapter's file's.
+    `noted` has, for the tokens up to each one that ran, every time that it did: A x in float64 and
+    1e-5 · ‖x‖ · ‖A[j]‖, both (features,); NaN where an expert does not see the token. A is the adapter's file's.
     """
 
     def __init__(self, made: Made) -> None:
@@ -124,8 +133,8 @@ class Noting:
         for name in {name for name, _ in self._fused}:
             self._note_experts(name, base.get_submodule(name))
         self._model = AdaptedModel(base, made.adapter, self._modules)
-        self.expected: list[np.ndarray] = []
-        self.bounds: list[np.ndarray] = []
+        self.noted: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
+        self.shares = self._model.problem_with_pasts([np.array(TRUNKS[0])]) is None
 
     def _note(self, name: str) -> Callable[[Any, tuple[torch.Tensor, ...]], None]:
         return lambda _, args: self._x.__setitem__(name, args[0].detach().clone())
@@ -144,15 +153,19 @@ class Noting:
         experts._apply_gate = keep
         experts.register_forward_pre_hook(start)
 
-    def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
+    def record(self, rows: Sequence[np.ndarray], pasts: Sequence[_Past | None], keep: Sequence[int]) -> Pending:
         """Record, and note what that should be."""
-        recorded = self._model.record(token_ids)
-        longest = max(map(len, token_ids))
-        real = np.array([at < len(ids) for ids in token_ids for at in range(longest)])  # (batch * seq,)
+        pending = self._model.record(rows, [past and past.of_model for past in pasts], keep)
+        longest = max(map(len, rows))
+        real = np.array([at < len(ids) for ids in rows for at in range(longest)])  # (batch * seq,)
         parts = [self._product(module, real) for module in self._modules]
-        self.expected.append(np.concatenate([expected for expected, _ in parts]))
-        self.bounds.append(np.concatenate([bounds for _, bounds in parts]))
-        return recorded
+        expected, bounds = (np.concatenate(of_modules) for of_modules in zip(*parts, strict=True))
+        before = [past.tokens if past else () for past in pasts]
+        prefixes = [(*past, *ids[: at + 1]) for past, ids in zip(before, rows, strict=True) for at in range(len(ids))]
+        for column, prefix in enumerate(prefixes):
+            self.noted.setdefault(prefix, []).append((expected[:, column], bounds[:, column]))
+        kept = [_Past((*before[row], *rows[row]), past) for row, past in zip(keep, pending.pasts, strict=True)]
+        return Pending(pending.result, kept)
 
     def _product(self, module: AdaptedModule, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if module.expert >= 0:
@@ -218,6 +231,13 @@ def ready(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module", autouse=True)
+def short_prefixes_are_shared() -> Generator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_tree, "RUN", RUN)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Generator[None]:
     """The models and tables are too small for more."""
     before = torch.get_num_threads(), pa.cpu_count()
@@ -250,37 +270,31 @@ def _killed_and_resumed(plan: RecordingPlan, ready: Ready, target: Path, after: 
     """Run out of breath `after` so many batches; another model goes on in the same directory."""
     left = after
 
-    def forward(token_ids: Sequence[np.ndarray]) -> Recorded:
+    def forward(*batch: Any) -> Pending:
         nonlocal left
         left -= 1
         if left < 0:
             raise Killed
-        return ready.first.record(token_ids)
+        return ready.first.record(*batch)
 
-    whole = sum(map(len, plan.chunks)) <= after
+    kept = _tokens_of_whole_chunks(plan, after)
     try:
         _record(plan, forward, target)
     except Killed:
-        assert not whole
-    again = _record(plan, ready.second.record, target)
-    kept = int(plan.offsets[-1]) - again
-    assert kept == _tokens_of_whole_chunks(plan, after)
+        assert kept < plan.offsets[-1]
+    assert _record(plan, ready.second.record, target) == plan.offsets[-1] - kept
 
 
-def _tokens_of_whole_chunks(plan: RecordingPlan, batches: int) -> int:
+def _tokens_of_whole_chunks(plan: RecordingPlan, runs: int) -> int:
     tokens = 0
-    for chunk in plan.chunks:
-        batches -= len(chunk)
-        if batches < 0:
+    carried: set[int] = set()
+    for chunk in plan.batches.chunks:
+        runs -= len(chunk.batches) + len(set(chunk.carried) - carried)
+        carried = set(chunk.carried)
+        if runs < 0:
             break
-        tokens += sum(len(plan.token_ids[example]) for batch in chunk for example in batch)
+        tokens += sum(len(plan.token_ids[example]) for example in chunk.examples)
     return tokens
-
-
-def _in_order_of_batches(plan: RecordingPlan) -> np.ndarray:
-    starts = np.cumsum([0, *map(len, plan.token_ids)])
-    examples = [example for chunk in plan.chunks for batch in chunk for example in batch]
-    return np.concatenate([np.arange(starts[example], starts[example + 1]) for example in examples])
 
 
 def _files(directory: Path) -> dict[str, bytes]:
@@ -374,35 +388,33 @@ class Errors:
 
 
 def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> None:
-    """(a), (b), (c), and the same bytes after any kill and in any chunks.
+    """(a), (b), (c), and the same bytes after any kill, whether prefixes that examples share run once or not.
 
     A case has few tokens, and over few tokens the ratio of two rounding errors says little: (b) is held over the
     tokens of all cases together, and each value of a case to a bound that is four times PEFT's worst.
     """
-    errors = Errors(ready.made)
+    errors, shared = Errors(ready.made), 0
     layers = sorted({module.layer for module in ready.made.modules})
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(CASES)
     def check(case: Case) -> None:
+        nonlocal shared
         with _scratch() as scratch:
             prompts, tokens = case.prompts, sum(map(len, case.prompts.ids))
             file = scratch / "prompts.parquet"
             _write_prompts(prompts, file)
-            plan = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens))
-            ready.first.expected.clear()
-            ready.first.bounds.clear()
+            share = case.share and ready.first.shares
+            plan = plan_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens, share=share)
+            ready.first.noted.clear()
             assert _record(plan, ready.first.record, scratch / "whole") == tokens
+            shared += sum(map(len, ready.first.noted.values())) < tokens
             values = read_recording(scratch / "whole", ready.owners, tokens)
-            _check_products(ready.first, plan, values)
+            _check_products(ready.first, prompts, values)
             errors.take(values, prompts)
 
-            other_tokens = case.other_chunk_tokens or case.chunk_tokens
-            other = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, other_tokens))
-            _killed_and_resumed(other, ready, scratch / "killed", case.killed_after)
-            _same_values(read_recording(scratch / "killed", ready.owners, tokens), values)
-            if other.chunks == plan.chunks:
-                assert _files(scratch / "killed") == _files(scratch / "whole")
+            _killed_and_resumed(plan, ready, scratch / "killed", case.killed_after)
+            assert _files(scratch / "killed") == _files(scratch / "whole")
 
             layer = layers[case.layer % len(layers)]
             options = case.tables
@@ -412,15 +424,17 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
 
     check()
     errors.check()
+    assert (shared > 10) == ready.first.shares
 
 
-def _check_products(noted: Noting, plan: RecordingPlan, values: Values) -> None:
-    """(a)."""
-    order = _in_order_of_batches(plan)
-    expected, bounds = (np.concatenate(parts, axis=1) for parts in (noted.expected, noted.bounds))
-    assert np.array_equal(values.there[:, order], ~np.isnan(expected))
-    off = np.abs(values.activations[:, order] - expected)
-    assert (off <= bounds)[values.there[:, order]].all()
+def _check_products(noting: Noting, prompts: Prompts, values: Values) -> None:
+    """(a): every recorded token is one that ran after the same tokens."""
+    columns = zip(values.activations.T, values.there.T, strict=True)
+    for (activations, there), prefix in zip(columns, prompts.prefixes, strict=True):
+        assert any(
+            np.array_equal(there, ~np.isnan(expected)) and (np.abs(activations - expected) <= bounds)[there].all()
+            for expected, bounds in noting.noted[prefix]
+        )
 
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -472,11 +486,19 @@ INJECTED = st.builds(
 
 
 class Giving:
-    """A forward pass that gives drawn values, batch after batch of a plan."""
+    """A forward pass that gives drawn values, run after run of a plan that shares no prefixes."""
 
     def __init__(self, values: Values, plan: RecordingPlan, modules: Sequence[AdaptedModule]) -> None:
         self._values = values
-        self._columns: Iterator[int] = iter(_in_order_of_batches(plan).tolist())
+        examples = (
+            plan.batches.segments[segment].example
+            for chunk in plan.batches.chunks
+            for run in chunk.runs
+            for segment in run
+        )
+        self._columns = (
+            column for example in examples for column in range(*plan.offsets[example : example + 2].tolist())
+        )
         dense = np.repeat([module.expert < 0 for module in modules], [module.rank for module in modules])
         self._dense = values.activations[dense]
         self._experts: dict[str, list[list[int]]] = {}  # rows of each expert
@@ -488,11 +510,10 @@ class Giving:
                 experts[module.expert] += range(row, row + module.rank)
             row += module.rank
 
-    def record(self, token_ids: Sequence[np.ndarray]) -> Recorded:
-        columns = [next(self._columns) for ids in token_ids for _ in ids]
-        return Recorded(
-            self._dense[:, columns], {name: self._routed(rows, columns) for name, rows in self._experts.items()}
-        )
+    def record(self, rows: Sequence[np.ndarray], *_: object) -> Pending:
+        columns = [next(self._columns) for ids in rows for _ in ids]
+        routed = {name: self._routed(experts, columns) for name, experts in self._experts.items()}
+        return Pending(lambda: Recorded(self._dense[:, columns], routed))
 
     def _routed(self, experts: list[list[int]], columns: list[int]) -> Routed:
         seen = [np.flatnonzero(self._values.there[rows[0], columns]) for rows in experts]
@@ -516,7 +537,7 @@ def test_lists_of_any_values_are_sorts(ready: Ready) -> None:
         with _scratch() as scratch:
             file = scratch / "prompts.parquet"
             _write_prompts(prompts, file)
-            plan = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens))
+            plan = plan_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens, share=False)
             _record(plan, Giving(values, plan, modules).record, scratch / "recorded")
             _same_values(read_recording(scratch / "recorded", ready.owners, values.there.shape[1]), values)
             _shuffle(scratch / "recorded", case.seed)
@@ -566,19 +587,25 @@ def test_processes_that_share_the_chunks_write_the_same_bytes_as_one(ready: Read
         with _scratch() as scratch:
             file = scratch / "prompts.parquet"
             _write_prompts(case.prompts, file)
-            plan = plan_of(recording_of(ready.made.directory, file, case.batch_tokens, case.chunk_tokens))
+            share = case.share and ready.first.shares
+            sizes: dict[str, Any] = {
+                "batch_tokens": case.batch_tokens,
+                "chunk_tokens": case.chunk_tokens,
+                "share": share,
+            }
+            plan = plan_of(ready.made.directory, file, **sizes)
             random = np.random.default_rng(case.seed)
-            dealt = random.integers(0, processes, len(plan.chunks))
-            order = random.permutation(len(plan.chunks))
+            dealt = random.integers(0, processes, len(plan.batches.chunks))
+            order = random.permutation(len(plan.batches.chunks))
             hands = [order[dealt[order] == process].tolist() for process in range(processes)]
-            job = {"prompts": str(file), "batch_tokens": case.batch_tokens, "chunk_tokens": case.chunk_tokens}
-            for name, numbers in (("one", [list(range(len(plan.chunks)))]), ("several", hands)):
+            job = {"prompts": str(file), **sizes}
+            for name, numbers in (("one", [list(range(len(plan.batches.chunks)))]), ("several", hands)):
                 (scratch / name).mkdir()
                 for recorder, hand in zip(recorders, numbers, strict=False):
                     recorder.start({**job, "target": str(scratch / name), "numbers": hand})
                 for recorder, _ in zip(recorders, numbers, strict=False):
                     recorder.wait()
-            assert len(_files(scratch / "one")) == len(plan.chunks)
+            assert len(_files(scratch / "one")) == len(plan.batches.chunks)
             assert _files(scratch / "several") == _files(scratch / "one")
             assert _record(plan, ready.first.record, scratch / "several") == 0
 
