@@ -29,6 +29,7 @@ from shutil import copytree
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.bare import BareForward
 from benchmarks.timing import Pairs, write_result
 
 ROOT = Path(__file__).parent.parent
@@ -175,37 +176,28 @@ def _parts(project: Path, rows: int, total: float, loading: float) -> dict[str, 
 
 def bare_forward(project: Path) -> tuple[int, Callable[[], float]]:
     """How many tokens a built project has, and what runs the base model on all of them and returns the seconds."""
-    import pyarrow.parquet as pq
     import torch
 
-    from loradash_assets.compute.batching import plan_batches
+    from loradash_assets.compute.batching import plan_recording
     from loradash_assets.compute.model import load_model
+    from loradash_assets.compute.token_ids import TokenIds
 
     store, settings = project / ".loradash" / "store", _settings(project, 1)
     (directory,) = store.glob("base_model/*/model")
     (prompts,) = store.glob("prompts/*/prompts.parquet")
-    model: Any = load_model(
-        directory, dtype=settings.model.dtype, device=torch.device("cpu"), trust_remote_code=False
-    ).base_model
-    examples = [torch.tensor(ids) for ids in pq.read_table(prompts)["token_ids"].to_pylist()]
-    lengths = [len(ids) for ids in examples]
-    batches = [
-        (
-            torch.nn.utils.rnn.pad_sequence([examples[example] for example in batch], batch_first=True),
-            torch.nn.utils.rnn.pad_sequence([torch.ones(lengths[example]).long() for example in batch], True),
-        )
-        for batch in plan_batches(lengths, settings.recording.batch_tokens)
-    ]
+    model = load_model(directory, dtype=settings.model.dtype, device=torch.device("cpu"), trust_remote_code=False)
+    examples = TokenIds.read(prompts).by_example()
+    recording = settings.recording
+    plan = plan_recording(examples, recording.batch_tokens, recording.chunk_tokens, share=False)
+    forward = BareForward(model, examples, plan)
 
-    def forward(upto: int | None = None) -> float:
+    def seconds() -> float:
         started = time.perf_counter()
-        with torch.inference_mode():
-            for ids, mask in batches[:upto]:
-                model(input_ids=ids, attention_mask=mask, use_cache=False)
+        forward()
         return time.perf_counter() - started
 
     forward(1)  # what is done once is done
-    return sum(lengths), forward
+    return sum(map(len, examples)), seconds
 
 
 if __name__ == "__main__":

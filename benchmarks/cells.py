@@ -166,6 +166,7 @@ def record(
         trust_remote_code=False,
         batch_tokens=BATCH_TOKENS,
         chunk_tokens=CHUNK_TOKENS,
+        share_prefixes=True,
     )
     with witnessed(examples) as seen:
         record_activations(recording, target, lambda _: None)

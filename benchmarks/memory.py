@@ -129,32 +129,31 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _recording(size: Size, directory: Path) -> None:
-    from loradash_assets.compute.batching import plan_batches, plan_chunks
+    from loradash_assets.compute.batching import plan_recording
     from loradash_assets.compute.recording import RecordingPlan, record
     from loradash_assets.compute.token_ids import TokenIds
 
     tokens = TokenIds.read(directory / "prompts.parquet")
-    lengths: list[int] = np.diff(tokens.index.offsets).tolist()
-    chunks = plan_chunks(plan_batches(lengths, BATCH_TOKENS), lengths, CHUNK_BYTES // (4 * size.features))
-    rows = size.rank * len(PROJECTIONS)
-    layers = {layer: slice(layer * rows, (layer + 1) * rows) for layer in range(size.layers)}
-    plan = RecordingPlan(tokens.by_example(), tokens.index.offsets, chunks, layers)
+    examples = tokens.by_example()
+    batches = plan_recording(examples, BATCH_TOKENS, CHUNK_BYTES // (4 * size.features))
+    plan = RecordingPlan.of(examples, batches, list(_modules(size)))
     (directory / "chunks").mkdir()
     record(plan, _stand_in(size.features), directory / "chunks", lambda _: None)
 
 
 def _stand_in(features: int) -> Forward:
     """What a model would be: heavy-tailed activations that no two tokens have in common."""
-    from loradash_assets.compute.routed import Recorded
+    from loradash_assets.compute.routed import Pending, Recorded
 
     generator = np.random.default_rng(1)
     pool = generator.standard_normal((features, POOL // features), np.float32)
     pool **= 3
 
-    def forward(token_ids: Sequence[NDArray[np.integer]]) -> Recorded:
-        ids = np.concatenate(token_ids).astype(np.int64)
+    def forward(rows: Sequence[NDArray[np.integer]], _: object, keep: Sequence[int], /) -> Pending:
+        ids = np.concatenate(rows).astype(np.int64)
         places = (ids * 31 + generator.integers(0, pool.shape[1], ids.size)) % pool.shape[1]
-        return Recorded(pool.take(places, axis=1) * generator.uniform(0.5, 1, ids.size).astype(np.float32), {})
+        values = pool.take(places, axis=1) * generator.uniform(0.5, 1, ids.size).astype(np.float32)
+        return Pending(lambda: Recorded(values, {}), [None] * len(keep))
 
     return forward
 

@@ -26,10 +26,11 @@ from benchmarks.rivals.processes import ROOT, Method, Run, environment, run_meth
 from benchmarks.timing import Pairs, write_result
 from loradash_assets.compute.adapter_files import weights_file
 from loradash_assets.compute.base_model import CONVERTED, prepare_base_model
-from loradash_assets.compute.encode import encode_rows
+from loradash_assets.compute.encode import PROMPTS_FILE, encode_rows
 from loradash_assets.compute.model import load_tokenizer
 from loradash_assets.compute.prompts import prompt_builder
-from loradash_assets.compute.rows import local_rows, rows_table
+from loradash_assets.compute.rows import local_rows, write_rows
+from loradash_assets.compute.token_ids import TokenIds
 from loradash_assets.settings import Settings, load_settings
 from loradash_assets.sources import LocalSource, adapter_directory, adapters, base_model_source, dataset_source
 from loradash_assets.store import file_digest, fingerprint
@@ -127,10 +128,12 @@ def _model(settings: Settings, cache: Path) -> Path:
 def _token_ids(settings: Settings, model: Path, examples: int) -> list[np.ndarray]:
     source = dataset_source(settings)
     assert isinstance(source, LocalSource)  # the demo's is a file in examples/
-    rows = rows_table(local_rows(source.path, settings.dataset.split), examples)
     tokenizer = load_tokenizer(model, trust_remote_code=False)
-    prompts = encode_rows(rows, prompt_builder(settings.dataset.prompt_format), tokenizer, None).prompts
-    return [np.asarray(ids, dtype=np.int64) for ids in prompts.column("token_ids").to_pylist()]
+    with TemporaryDirectory() as name:
+        rows, directory = Path(name) / "rows.parquet", Path(name)
+        write_rows(local_rows(source.path, settings.dataset.split), examples, rows)
+        encode_rows(rows, directory, prompt_builder(settings.dataset.prompt_format), tokenizer, None)
+        return [ids.astype(np.int64) for ids in TokenIds.read(directory / PROMPTS_FILE).by_example()]
 
 
 class Bench:

@@ -121,7 +121,7 @@ def prompt_tokens(tokens: int) -> PromptTokens:
         "tokens": [list(map(str, part.tolist())) for part in parts],
         "prefixes": [part.tolist() for part in np.array_split(np.arange(tokens), prompts)],
     }
-    return PromptTokens.of(pa.table(columns, schema=PROMPTS))
+    return PromptTokens.of([pa.table(columns, schema=PROMPTS)])
 
 
 def top_k(layer: Layer, numbers: NDArray[np.int64]) -> TopK:
@@ -166,7 +166,7 @@ def _passes(consumer: Any, layer: Layer) -> pa.Table:
 def statistics(layer: Layer, prompts: PromptTokens) -> pa.Table:
     """Every statistic of one layer."""
     positions = prompts.index.locate(np.arange(prompts.index.tokens))[1]
-    groups = TokenGroups(Groups.by(prompts.ids.to_numpy()), Groups.by(positions))
+    groups = TokenGroups(Groups.by(prompts.ids), Groups.by(positions))
     return _passes(Summary(_view(), BINS, groups), layer)
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks.rivals.contract import NO_TOKEN, Job, Record, Top, run
 from benchmarks.rivals.loradash_top_k import PROMPTS_FILE, RECORDING, Recorder
 from loradash_assets.compute.layers import PLAIN, layer_features, write_layer_tables
+from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.tables import TableOptions
 from loradash_assets.schema import POLARITIES
 
@@ -24,6 +25,7 @@ def load(job: Job) -> Record:
 
     def record(token_ids: Sequence[np.ndarray], directory: Path) -> Top:
         norms = recorder.record(token_ids, directory)
+        tokens = PromptTokens.read(directory / PROMPTS_FILE)
         for layer in recorder.layers:
             target = directory / TABLES / str(layer)
             target.mkdir(parents=True)
@@ -31,7 +33,7 @@ def load(job: Job) -> Record:
                 layer,
                 recorder.catalogue,
                 directory / RECORDING,
-                directory / PROMPTS_FILE,
+                tokens,
                 target,
                 TableOptions(top_k=job.k),
                 norms,

@@ -7,17 +7,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.rivals.contract import Job, Record, Top, run
 from loradash_assets.compute.activations import Recording, SharedBase, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
+from loradash_assets.compute.encode import Example, PromptsFile
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
-from loradash_assets.compute.prefixes import prefix_numbers
 from loradash_assets.compute.topk import TopK
-from loradash_assets.schema import PROMPTS
 from loradash_assets.settings import RecordingSettings
 
 RECORDING = "recording"
@@ -37,7 +34,7 @@ class Recorder:
 
     def record(self, token_ids: Sequence[np.ndarray], directory: Path) -> dict[str, list[float]]:
         """Record into `directory`; return the write norms that only the loaded model can tell."""
-        pq.write_table(self._prompts(token_ids), directory / PROMPTS_FILE)
+        self._write_prompts(token_ids, directory / PROMPTS_FILE)
         recording = Recording(
             prompts=directory / PROMPTS_FILE,
             catalogue=self.catalogue,
@@ -51,16 +48,11 @@ class Recorder:
         (directory / RECORDING).mkdir()
         return record_activations(recording, directory / RECORDING, lambda _: None, self._base)["write_norms"]
 
-    def _prompts(self, token_ids: Sequence[np.ndarray]) -> pa.Table:
-        tokens = [self._tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in token_ids]
-        columns = {
-            "example": range(len(token_ids)),
-            "text": ["".join(strings) for strings in tokens],
-            "token_ids": token_ids,
-            "tokens": tokens,
-            "prefixes": prefix_numbers([ids.astype(np.int32) for ids in token_ids]),
-        }
-        return pa.table(columns, schema=PROMPTS)
+    def _write_prompts(self, token_ids: Sequence[np.ndarray], file: Path) -> None:
+        with PromptsFile(file) as prompts:
+            for row, ids in enumerate(token_ids):
+                tokens = self._tokenizer.convert_ids_to_tokens(ids.tolist())
+                prompts.add(row, Example("".join(tokens), ids.tolist(), tokens))
 
 
 def load(job: Job) -> Record:

@@ -33,17 +33,18 @@ class SharedInput:
     """
 
     def __init__(self, A: Sequence[torch.Tensor]) -> None:
-        self._A = torch.cat([*A]).T.contiguous()  # (in, features)
+        self._A = torch.cat([*A])  # (features, in)
+        self._nothing = self._A.new_empty(0)
         self._x: torch.Tensor | None = None
         self._version = 0
-        self._values = self._A[:0]
+        self._values = self._nothing
         self._waiting = self._readers = len(A)
 
     def activations(self, x: torch.Tensor) -> torch.Tensor:
         """Return A x of all the modules, (rows, features) in float32, for x (..., in)."""
         if self._x is not x or self._version != x._version:
             self._x, self._version, self._waiting = x, x._version, self._readers
-            self._values = x.reshape(-1, x.shape[-1]).float() @ self._A
+            self._values = torch.nn.functional.linear(x.reshape(-1, x.shape[-1]).float(), self._A)
         values = self._values
         self._waiting -= 1
         if self._waiting == 0:  # every reader has been here: x can go
@@ -53,7 +54,7 @@ class SharedInput:
     def forget(self) -> None:
         """Let go of the last input."""
         self._x = None
-        self._values = self._A[:0]
+        self._values = self._nothing
 
 
 def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:

@@ -1,0 +1,155 @@
+"""Recording every feature of the demo adapter, to disk, beside the bare backbone's forward pass over the same batches.
+
+    python -m benchmarks.recording [--examples 24] [--pairs 7]
+
+Prefix sharing is off: both run the very same batches, in turns, in this process. Measured where the adapter is folded
+into a float32 copy of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before
+anything is timed, what is recorded of some examples is held to exactness (b) of docs/semantics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks import reference
+from benchmarks.bare import BareForward
+from benchmarks.demo import Demo
+from benchmarks.timing import PAIRS, in_turns, write_result
+from loradash_assets.compute import forward
+from loradash_assets.compute.batching import plan_recording
+from loradash_assets.compute.catalogue import read_modules, write_catalogue
+from loradash_assets.compute.features import AdaptedModule
+from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.model import load_model
+from loradash_assets.compute.recording import RecordingPlan, record
+
+EXAMPLES = 24
+CHECKED = 4  # examples
+WORST, TOGETHER = 4.0, 2.0  # errors of one feature, and of all features, in units of PEFT's own
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the model is run."""
+
+    dtype: str
+    folds: bool
+    target: float
+
+
+CASES = {
+    "float32, folded": Case("float32", folds=True, target=1.03),
+    "float32, not folded": Case("float32", folds=False, target=1.10),
+    "bfloat16": Case("bfloat16", folds=True, target=1.10),
+}
+
+
+class Bench:
+    """The demo in one of the cases."""
+
+    def __init__(self, case: Case, demo: Demo, examples: Sequence[np.ndarray], directory: Path) -> None:
+        self._directory = directory
+        self._adapter = demo.adapter
+        self._base = _in_dtype(demo.model, case.dtype, directory / "base")
+        self._examples = examples
+        write_catalogue(demo.adapter, self._base, directory, allow_pickle=False, trust_remote_code=False, rank=None)
+        self._modules = read_modules(directory)
+        base: Any = load_model(self._base, dtype="auto", device=torch.device("cpu"), trust_remote_code=False)
+        with nullcontext() if case.folds else patch.object(forward, "fold", lambda *_: False):
+            self._model = AdaptedModel(base, demo.adapter, self._modules)
+        assert (self._model.folded > 0) == (case.folds and case.dtype == "float32")
+        recording = demo.settings.recording
+        batches = plan_recording(examples, recording.batch_tokens, recording.chunk_tokens, share=False)
+        self._plan = RecordingPlan.of(examples, batches, self._modules)
+        self._numbers = count()
+        self.padding = batches.padding
+        self.folded = self._model.folded
+        self.bare = BareForward(base, examples, batches)
+
+    def record(self) -> None:
+        """Record everything, into a directory of its own."""
+        target = self._directory / f"recorded-{next(self._numbers)}"
+        target.mkdir()
+        assert record(self._plan, self._model.record, target, lambda _: None) == sum(map(len, self._examples))
+
+    def check(self) -> dict[str, float]:
+        """Compare some examples with a forward pass in float64, and PEFT's own with it; raise if it is too far off."""
+        few = self._examples[:CHECKED]
+        recorded = self._model.record(few).result().dense
+        ids = [example.tolist() for example in few]
+        exact, own = (
+            _activations(self._modules, self._base, self._adapter, ids, float64=wide) for wide in (True, False)
+        )
+        error, peft = (np.sqrt(np.mean((values - exact) ** 2, axis=1)) for values in (recorded, own))
+        worst, together = float((error / peft).max()), float(np.sqrt(np.mean((error / peft) ** 2)))
+        assert worst <= WORST, worst
+        assert together <= TOGETHER, together
+        return {"error_of_worst_feature": round(worst, 2), "error_of_all_features": round(together, 2)}
+
+
+def _in_dtype(model: Path, dtype: str, target: Path) -> Path:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    loaded.save_pretrained(target)
+    AutoTokenizer.from_pretrained(model).save_pretrained(target)
+    return target
+
+
+def _activations(
+    modules: Sequence[AdaptedModule], base: Path, adapter: Path, ids: Sequence[Sequence[int]], *, float64: bool
+) -> np.ndarray:
+    """(features, tokens) by PEFT alone."""
+    found = reference.activations(reference.load_adapted(base, adapter, float64=float64), adapter, ids, float64=float64)
+    return np.concatenate([found[module.name].values.T for module in modules])
+
+
+def measure(case: Case, demo: Demo, examples: Sequence[np.ndarray], pairs: int) -> dict[str, Any]:
+    """Return one case's figures."""
+    with TemporaryDirectory() as directory:
+        bench = Bench(case, demo, examples, Path(directory))
+        checked = bench.check()
+        return {
+            "target": case.target,
+            "folded_modules": bench.folded,
+            "padding": round(bench.padding, 4),
+            **in_turns(bench.record, bench.bare, pairs).figures(),
+            **checked,
+        }
+
+
+def main() -> None:
+    """Measure, print and write `benchmarks/results/recording.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=EXAMPLES, help="rows of the demo's dataset")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--case", action="append", choices=list(CASES), help="only these, and write nothing")
+    options = parser.parse_args()
+    demo = Demo.prepare()
+    examples = demo.token_ids(options.examples)
+    cases: dict[str, Any] = {}
+    for name in options.case or CASES:
+        cases[name] = measure(CASES[name], demo, examples, options.pairs)
+        print(name, cases[name], flush=True)
+    if not options.case:
+        figures = {
+            "what": "recording all features to disk / the bare backbone's forward over the same batches",
+            "examples": len(examples),
+            "tokens": sum(map(len, examples)),
+            "cases": cases,
+        }
+        print(write_result("recording", figures))
+
+
+if __name__ == "__main__":
+    main()
