@@ -163,6 +163,7 @@ def record(
         adapter=adapter,
         dtype="auto",
         device="cpu",
+        device_map=None,
         trust_remote_code=False,
         batch_tokens=BATCH_TOKENS,
         chunk_tokens=CHUNK_TOKENS,

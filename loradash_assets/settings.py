@@ -29,6 +29,7 @@ SETTINGS_FILE = "loradash.yaml"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DeviceMap = Literal["auto"]
 INT32_MAX = 2**31 - 1  # rows and positions are int32 in the tables
 Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
@@ -64,7 +65,17 @@ class ModelSettings(_Section):
     )
     dtype: Dtype = _setting("auto", "auto (as the model was saved), float32, bfloat16 or float16")
     device: Device = _setting("auto", "auto (CUDA, else MPS, else CPU), cpu, mps, cuda or cuda:N")
+    device_map: DeviceMap | None = _setting(
+        None, "auto: spread the layers of a model that is too large for one GPU over all of them; null: one device"
+    )
     trust_remote_code: bool = _setting(False, "run Python code that comes with the model; only for models you trust")
+
+    @field_validator("device_map")
+    @classmethod
+    def _goes_with_the_device(cls, device_map: str | None, info: ValidationInfo) -> str | None:
+        if device_map is not None and info.data.get("device", "auto") not in {"auto", "cuda"}:
+            raise ValueError(f"places the model itself: with it, device must be auto or cuda, not {info.data['device']}")
+        return device_map
 
 
 class AdapterSettings(_Section):

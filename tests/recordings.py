@@ -31,6 +31,7 @@ def recording_of(directory: Path, base: Path, adapter: Path) -> Recording:
         adapter=adapter,
         dtype="auto",
         device="cpu",
+        device_map=None,
         trust_remote_code=False,
         batch_tokens=400,
         chunk_tokens=300,

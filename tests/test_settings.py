@@ -113,6 +113,11 @@ def test_the_originals_defaults(tmp_path: Path) -> None:
         ("annotations: {port: 65536}", "annotations.port: input should be less than or equal to 65535 (got 65536)"),
         ("model: {dtype: int8}", "model.dtype: input should be 'auto', 'float32', 'bfloat16' or 'float16' (got int8)"),
         ("model: {device: gpu}", "model.device: string should match pattern"),
+        ("model: {device_map: balanced}", "model.device_map: input should be 'auto' (got balanced)"),
+        (
+            "model: {device: 'cuda:1', device_map: auto}",
+            "model.device_map: places the model itself: with it, device must be auto or cuda, not cuda:1",
+        ),
         ("dataset: {prompt_format: template}", "dataset.template: prompt_format 'template' needs one (got null)"),
         (
             "dataset: {prompt_format: template, template: '{{ x'}",

@@ -42,6 +42,7 @@ class Recorder:
             adapter=self._job.adapter,
             dtype="float32",
             device="cpu",
+            device_map=None,
             trust_remote_code=False,
             **RecordingSettings().model_dump(),
         )

@@ -100,7 +100,7 @@ class _Step:
             self._prompts.digest,
             features.digest,
             self._base_model.digest,
-            settings.model.fingerprint("dtype", "device"),
+            settings.model.fingerprint("dtype", "device", "device_map"),
             settings.recording.fingerprint(),
         )
         return result(
@@ -130,6 +130,7 @@ class _Step:
             adapter=files,
             dtype=settings.model.dtype,
             device=settings.model.device,
+            device_map=settings.model.device_map,
             trust_remote_code=settings.model.trust_remote_code,
             batch_tokens=settings.recording.batch_tokens,
             chunk_tokens=settings.recording.chunk_tokens,

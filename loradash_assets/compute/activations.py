@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -42,15 +42,22 @@ class Recording:
     adapter: Path
     dtype: str
     device: str
+    device_map: str | None
     trust_remote_code: bool
     batch_tokens: int
     chunk_tokens: int
     share_prefixes: bool
 
 
-def load_base(directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
-    """Return the base model, loaded. Raises ModelError."""
-    return load_model(directory, dtype=dtype, device=choose_device(device), trust_remote_code=trust_remote_code)
+def load_base(recording: Recording) -> PreTrainedModel:
+    """Return the recording's base model, loaded. Raises ModelError."""
+    return load_model(
+        recording.model,
+        dtype=recording.dtype,
+        device=choose_device(recording.device),
+        trust_remote_code=recording.trust_remote_code,
+        device_map=recording.device_map,
+    )
 
 
 class SharedBase:
@@ -60,23 +67,26 @@ class SharedBase:
     """
 
     def __init__(self) -> None:
-        self._loaded: tuple[tuple[Path, str, str, bool], PreTrainedModel] | None = None
+        self._loaded: tuple[Recording, PreTrainedModel] | None = None
 
-    def __call__(self, directory: Path, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
-        """Return the base model, loaded. Raises ModelError."""
-        key = (directory, dtype, device, trust_remote_code)
-        if self._loaded is not None and self._loaded[0] == key:
+    def __call__(self, recording: Recording) -> PreTrainedModel:
+        """Return the recording's base model, loaded. Raises ModelError."""
+        if self._loaded is not None and _same_base(self._loaded[0], recording):
             return self._loaded[1]
-        model = load_base(*key)
-        self._loaded = None if getattr(model, "is_quantized", False) else (key, model)
+        model = load_base(recording)
+        self._loaded = None if getattr(model, "is_quantized", False) else (recording, model)
         return model
+
+
+def _same_base(one: Recording, other: Recording) -> bool:
+    return one == replace(other, adapter=one.adapter, catalogue=one.catalogue, prompts=one.prompts)
 
 
 def record_activations(
     recording: Recording,
     target: Path,
     log: Callable[[str], None],
-    load: Callable[[Path, str, str, bool], PreTrainedModel] = load_base,
+    load: Callable[[Recording], PreTrainedModel] = load_base,
     free: Callable[[Path], int] = free_bytes,
 ) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
@@ -96,7 +106,7 @@ def record_activations(
     room = Room.of(expected, target, free)
     log(str(room))
     room.check(target)
-    base = load(recording.model, recording.dtype, recording.device, recording.trust_remote_code)
+    base = load(recording)
     model = _adapted(base, recording.adapter, modules)
     examples = tokens.by_example()
     alone = has_length_dependent_positions(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +75,17 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool) -> PreTrainedTok
     return tokenizer
 
 
-def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remote_code: bool) -> PreTrainedModel:
+def load_model(
+    directory: Path,
+    *,
+    dtype: str,
+    device: torch.device,
+    trust_remote_code: bool,
+    device_map: str | Mapping[str, str] | None = None,
+) -> PreTrainedModel:
     """Load the weights, safetensors only, in evaluation mode. Raises ModelError naming directory or tensors.
 
+    `device_map` is transformers' and comes before `device`; all weights must have room on the devices that compute.
     A quantised model is put where it belongs while it is loaded: some kinds cannot be moved.
     """
     from safetensors import SafetensorError
@@ -91,7 +100,7 @@ def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remot
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
-            device_map={"": device} if quantised else None,
+            device_map=device_map or ({"": device} if quantised else None),
         )
     except ImportError as error:  # of the library that reads this kind of quantisation
         raise ModelError(f"model.base_model: {directory} needs a package that is not installed: {error}") from error
@@ -100,14 +109,26 @@ def load_model(directory: Path, *, dtype: str, device: torch.device, trust_remot
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # transformers would leave them random
         raise ModelError(f"model.base_model: {directory} lacks {len(missing)} tensors: {', '.join(missing[:3])}")
-    if not quantised:
-        return model.to(device).eval()
+    if device_map:
+        _check_placed(model)
+    elif not quantised:
+        model.to(device)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would pack the weights anew for this CPU: it then computes in bfloat16, and PEFT's DoRA
             # reads the packed weights as if they were not, and so norms that are wrong.
             module.support_avx512bf16_for_cpu = False
     return model.eval()
+
+
+def _check_placed(model: Any) -> None:
+    """Raise ModelError if weights were left in memory or on disk, to be fetched for every batch."""
+    places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}  # none where there is one place
+    if "disk" in places or ("cpu" in places and len(places) > 1):
+        raise ModelError(
+            "model.device_map: the GPUs here have no room for the whole model, whose rest would be fetched for every "
+            "batch; use more of them, a smaller model.dtype or a quantised base model"
+        )
 
 
 def model_facts(directory: Path, *, trust_remote_code: bool) -> dict[str, Any]:

@@ -166,7 +166,7 @@ class _Layer(DynamicLayer):
         self.is_initialized = True
         self._seen += key_states.shape[-2]
         if self._kept is not None:
-            rows, places = self._kept
+            rows, places = (part.to(key_states.device) for part in self._kept)  # layers can be on several devices
             self.keys, self.values = key_states[rows, :, places], value_states[rows, :, places]  # (tokens, heads, d)
         if not self._longest:
             return key_states, value_states
@@ -179,7 +179,8 @@ class _Layer(DynamicLayer):
         batch, heads, _, width = own.shape
         before = own.new_zeros(batch * self._longest, heads, width)
         for states, source in pasts:
-            before.index_copy_(0, source.places, states.index_select(0, source.tokens))
+            tokens, places = source.tokens.to(own.device), source.places.to(own.device)
+            before.index_copy_(0, places, states.index_select(0, tokens))
         return torch.cat([before.view(batch, self._longest, heads, width).transpose(1, 2), own], dim=-2)
 
     def get_seq_length(self) -> int:

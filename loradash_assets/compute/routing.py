@@ -44,10 +44,11 @@ class RoutedExperts:
     wrapped: the module as PEFT wrapped it; modules: all its experts' adapted modules, in the order of the features.
     """
 
-    def __init__(self, name: str, wrapped: Any, modules: Sequence[AdaptedModule], device: torch.device) -> None:
+    def __init__(self, name: str, wrapped: Any, modules: Sequence[AdaptedModule]) -> None:
         self._name = name
         self._experts: Any = wrapped.get_base_layer()
         self._check()
+        device = next(self._experts.parameters()).device
         parameters = {experts_of(module.name)[1] for module in modules}
         self._updates = {
             parameter: _update([module for module in modules if experts_of(module.name)[1] == parameter], device)
@@ -133,13 +134,13 @@ class RoutedExperts:
             raise AdapterError(
                 f"adapter.path: the model never runs {self._name} on text, so there is nothing to record of it"
             )
-        real = mask.flatten()
+        real = mask.flatten().to(next(self._experts.parameters()).device)
         numbers = real.cumsum(0) - 1  # of a real token among the real ones
         none, features = numbers[:0], sum(update.A.shape[1] for update in self._updates.values())
         tokens = torch.cat([none, *self._seen.tokens])  # (columns,)
         kept = real[tokens]
         experts = torch.cat([none, *self._seen.experts])[kept].cpu().numpy()
-        values = torch.cat([torch.empty(0, features, device=mask.device), *self._seen.values])  # (columns, features)
+        values = torch.cat([torch.empty(0, features, device=real.device), *self._seen.values])  # (columns, features)
         counts = np.bincount(experts, minlength=self.experts)
         return Routed(
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -25,7 +26,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from loradash_assets.compute.errors import AdapterError
+from loradash_assets.compute.errors import AdapterError, ModelError
 from loradash_assets.compute.features import AdaptedModule, read_catalogue
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.model import load_config, load_model
@@ -64,7 +65,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 }
 EXAMPLES = [np.random.default_rng(0).integers(3, VOCABULARY, length) for length in (7, 23, 1, 40, 16)]
 LENGTHS = [len(ids) for ids in EXAMPLES]
-LAST_BIT = 5e-7  # of a feature's RMS: where PEFT is exact, float32 still holds no more
+LAST_BIT = 1e-6  # of a feature's RMS: where PEFT is exact, float32 holds no more after a few layers
 Values = dict[str, torch.Tensor]  # by module: (tokens, rank) float64
 
 
@@ -144,18 +145,21 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
     plain = getattr(torch, dtype)
     exact = _brute_force(case, plain, lambda model: model.double())
     peft = _brute_force(case, plain, lambda model: model)
-    ours, of_peft = list[torch.Tensor](), list[torch.Tensor]()
+    error, of_peft = list[torch.Tensor](), list[torch.Tensor]()  # (tokens, rank), in units of the feature's RMS
     for module, values in zip(case.modules, case.by_module(recorded).values(), strict=True):
         A, x = case.tensors(module)[0], seen[module.name][-1].reshape(-1, module.A.shape[1])[real]
         bound = 1e-5 * x.norm(dim=1)[:, None] * A.norm(dim=1)
         assert bool(((values - x @ A.T).abs() <= bound).all()), module.name
         truth = exact[module.name]
-        ours.append(_root_mean_square(values - truth) / _root_mean_square(truth))
-        of_peft.append(_root_mean_square(peft[module.name] - truth) / _root_mean_square(truth))
-    error, allowed = torch.cat(ours), torch.cat(of_peft).clamp(min=LAST_BIT)
-    # On a tiny model and few tokens a feature's error is that of one or two tokens, a draw; not that of all features.
-    assert _root_mean_square(error) <= 2 * _root_mean_square(allowed), (error, allowed)
-    assert bool((error <= 4 * allowed).all()), (error, allowed)
+        error.append((values - truth) / _root_mean_square(truth))
+        of_peft.append((peft[module.name] - truth) / _root_mean_square(truth))
+    ours, allowed = torch.cat(error, dim=1), torch.cat(of_peft, dim=1)
+    # Of so few tokens one or two ill-conditioned ones make a feature's RMS error, a draw that another processor's
+    # rounding draws anew; its usual token's error is less of one, and that of all features together is none.
+    usual, usual_of_peft = (errors.abs().median(dim=0).values for errors in (ours, allowed))
+    assert bool((usual <= 4 * usual_of_peft.clamp(min=LAST_BIT / 4)).all()), (usual, usual_of_peft)
+    together, together_of_peft = (float(errors.pow(2).mean().sqrt()) for errors in (ours, allowed))
+    assert together <= 2 * max(together_of_peft, LAST_BIT), (together, together_of_peft)
 
 
 @pytest.mark.parametrize("rank", [1, 4])
@@ -295,6 +299,54 @@ def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Pat
         AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees inputs of shape \(40, 5, 16\) for 5 x 40"
     ):
         dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("llama", {"r": 2}), ("gpt2", {"use_dora": True}), ("llama", {"target_modules": ["lm_head", "q_proj"]})],
+)
+def test_a_model_that_accelerate_has_placed_records_the_same(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    """Its hooks replace the forward of every module, and move what each one reads: here from the CPU to the CPU."""
+    case = _case(tmp_path, CONFIGS[name], **options)
+    plain = dense(case.model(), EXAMPLES)
+    base = case.load()
+    places = {child: torch.device("cpu") for child, module in base.named_modules() if child and not [*module.children()]}
+    placed: Any = dispatch_model(base, places, force_hooks=True)
+    assert sum(hasattr(module, "_hf_hook") for module in placed.modules()) > len(places)
+    model = AdaptedModel(placed, case.adapter, case.modules)
+    assert torch.equal(dense(model, EXAMPLES), plain)
+    assert model.problem_with_pasts(EXAMPLES) is None
+
+
+def _full(base: Any, rows: int) -> None:
+    """Leave the model memory for so many rows of a batch: more of them ask the allocator for an exabyte."""
+
+    def ask(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        torch.empty(1 << 60 if len(args[0]) > rows else 1, dtype=torch.uint8)
+
+    base.get_input_embeddings().register_forward_pre_hook(ask)
+
+
+def test_a_batch_that_does_not_fit_into_memory_runs_in_halves(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
+    base = case.load()
+    _full(base, rows=2)
+    model = AdaptedModel(base, case.adapter, case.modules)
+    whole, halves = case.model().record(EXAMPLES, keep=[3, 1]), model.record(EXAMPLES, keep=[3, 1])
+    np.testing.assert_allclose(halves.result().dense, whole.result().dense, rtol=0, atol=1e-5)
+    assert [past.length for past in halves.pasts] == [LENGTHS[3], LENGTHS[1]]
+    assert model.halved == 2  # five rows, and then three of them
+    model.record(EXAMPLES[:3])
+    assert model.halved == 3  # without a try: it is larger than what did not fit
+
+
+def test_an_example_that_does_not_fit_into_memory_is_refused_by_name(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"])
+    base = case.load()
+    model = AdaptedModel(base, case.adapter, case.modules)
+    _full(model._peft.get_base_model(), rows=0)
+    with pytest.raises(ModelError, match=r"dataset\.max_tokens: an example of 7 tokens does not fit into the memory"):
+        model.record(EXAMPLES[:2])
 
 
 def test_an_adapter_that_peft_cannot_load_is_refused_by_name(tmp_path: Path) -> None:

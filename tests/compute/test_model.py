@@ -148,6 +148,15 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
             choose_device("mps")
 
 
+def test_a_model_that_the_devices_have_no_room_for_is_refused(base: Path, tmp_path: Path) -> None:
+    """Weights on disk would be read anew for every batch."""
+    options: dict[str, Any] = {"dtype": "auto", "device": CPU, "trust_remote_code": False}
+    assert load_model(base, **options, device_map="auto").device == CPU
+    partly = {"model.embed_tokens": "cpu", "model.layers": "disk", "model.norm": "cpu", "lm_head": "cpu"}
+    with pytest.raises(ModelError, match=r"model\.device_map: the GPUs here have no room for the whole model"):
+        load_model(base, **options, device_map={**partly, "model.rotary_emb": "cpu"})
+
+
 def test_files_of_python_packages_are_found_without_importing_them() -> None:
     assert package_file("package://torch/version.py").is_file()
     for reference, reason in (("no_such_package/x", "not installed"), ("torch/none.gguf", "no file"), ("/x", "''")):
