@@ -19,8 +19,9 @@ class BareForward:
 
     def __init__(self, base: Any, examples: Sequence[Tokens], plan: Plan) -> None:
         self._body = base.base_model
-        runs = [run for chunk in plan.chunks for run in chunk.runs]
-        self._batches = [_padded([examples[plan.segments[segment].example] for segment in run]) for run in runs]
+        self._batches = [
+            _padded([examples[plan.segments[segment].example] for segment in batch]) for batch in plan.batches
+        ]
 
     @torch.inference_mode()
     def __call__(self, upto: int | None = None) -> None:

@@ -14,28 +14,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from benchmarks.demo import CACHE, Demo
 from benchmarks.rivals.contract import Job, load_tokens, save_tokens
 from benchmarks.rivals.gate import TOLERANCE, check, reference_of
 from benchmarks.rivals.page import table
-from benchmarks.rivals.processes import ROOT, Method, Run, environment, run_method
+from benchmarks.rivals.processes import Method, Run, environment, run_method
 from benchmarks.timing import Pairs, write_result
 from loradash_assets.compute.adapter_files import weights_file
-from loradash_assets.compute.base_model import CONVERTED, prepare_base_model
-from loradash_assets.compute.encode import PROMPTS_FILE, encode_rows
-from loradash_assets.compute.model import load_tokenizer
-from loradash_assets.compute.prompts import prompt_builder
-from loradash_assets.compute.rows import local_rows, write_rows
-from loradash_assets.compute.token_ids import TokenIds
-from loradash_assets.settings import Settings, load_settings
-from loradash_assets.sources import LocalSource, adapter_directory, adapters, base_model_source, dataset_source
 from loradash_assets.store import file_digest, fingerprint
 
-CACHE = Path.home() / ".cache" / "loradash-benchmarks"
 EXAMPLES = 30
 PAIRS = 5
 K = 16
@@ -99,9 +90,9 @@ def memory_and_disk(runs: Sequence[Run]) -> dict[str, float]:
 
 def prepare(cache: Path, examples: int) -> Inputs:
     """Make the demo's model, adapter and tokens ready below `cache`."""
-    settings = load_settings(ROOT)
-    job = Job(_model(settings, cache), adapter_directory(settings, adapters(settings)[0]), K)
-    token_ids = _token_ids(settings, job.model, examples)
+    demo = Demo.prepare(cache)
+    job = Job(demo.model, demo.adapter, K)
+    token_ids = demo.token_ids(examples)
     adapter = file_digest(weights_file(job.adapter, allow_pickle=False))
     name = fingerprint(job.model.name, adapter, [ids.tolist() for ids in token_ids])[:16]
     inputs = cache / "inputs" / name
@@ -110,30 +101,6 @@ def prepare(cache: Path, examples: int) -> Inputs:
     print(f"{len(token_ids)} examples, {sum(map(len, token_ids))} tokens; what the lists should hold, in float64 ...")
     right = reference_of(inputs / "reference.npz", job, token_ids)
     return Inputs(job, inputs / "tokens.npz", right)
-
-
-def _model(settings: Settings, cache: Path) -> Path:
-    source = base_model_source(settings)
-    assert isinstance(source, LocalSource)  # the demo's is a file in a package
-    models = cache / "models"
-    target = models / source.fingerprint[:16]
-    if not target.exists():
-        models.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=models) as directory:
-            prepare_base_model(source.path, Path(directory), trust_remote_code=False)
-            (Path(directory) / CONVERTED).rename(target)
-    return target
-
-
-def _token_ids(settings: Settings, model: Path, examples: int) -> list[np.ndarray]:
-    source = dataset_source(settings)
-    assert isinstance(source, LocalSource)  # the demo's is a file in examples/
-    tokenizer = load_tokenizer(model, trust_remote_code=False)
-    with TemporaryDirectory() as name:
-        rows, directory = Path(name) / "rows.parquet", Path(name)
-        write_rows(local_rows(source.path, settings.dataset.split), examples, rows)
-        encode_rows(rows, directory, prompt_builder(settings.dataset.prompt_format), tokenizer, None)
-        return [ids.astype(np.int64) for ids in TokenIds.read(directory / PROMPTS_FILE).by_example()]
 
 
 class Bench:

@@ -74,7 +74,9 @@ class ModelSettings(_Section):
     @classmethod
     def _goes_with_the_device(cls, device_map: str | None, info: ValidationInfo) -> str | None:
         if device_map is not None and info.data.get("device", "auto") not in {"auto", "cuda"}:
-            raise ValueError(f"places the model itself: with it, device must be auto or cuda, not {info.data['device']}")
+            raise ValueError(
+                f"places the model itself: with it, device must be auto or cuda, not {info.data['device']}"
+            )
         return device_map
 
 

@@ -86,9 +86,7 @@ class AdaptedModel:
         for module in modules:
             if module.expert != NO_EXPERT:
                 routed.setdefault(experts_of(module.name)[0], []).append(module)
-        self._experts = {
-            owner: RoutedExperts(owner, found[owner], of_owner) for owner, of_owner in routed.items()
-        }
+        self._experts = {owner: RoutedExperts(owner, found[owner], of_owner) for owner, of_owner in routed.items()}
 
         self._adapt(dense)
 

@@ -26,7 +26,6 @@ class Entry:
 
     examples: tuple[int, ...]
     length: int  # of the last, the longest
-    tokens: int  # of all of them
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,17 @@ class Node:
     stop: int
 
 
-def entries_of(token_ids: Sequence[Tokens], limit: int) -> list[Entry]:
-    """Return the examples as entries in lexicographic order, each of at most `limit` tokens or one example."""
+def entries_of(token_ids: Sequence[Tokens]) -> list[Entry]:
+    """Return the examples as entries, in lexicographic order."""
     keys = [ids.astype(">u4").tobytes() for ids in token_ids]  # sorts as the tokens do, a prefix before what extends it
     order = sorted(range(len(keys)), key=lambda example: (keys[example], example))
-    entries: list[Entry] = []
-    chain: list[int] = []
-    tokens = 0
+    chains: list[list[int]] = []
     for example in order:
-        length = len(token_ids[example])
-        if chain and (tokens + length > limit or not keys[example].startswith(keys[chain[-1]])):
-            entries.append(Entry(tuple(chain), len(token_ids[chain[-1]]), tokens))
-            chain, tokens = [], 0
-        chain.append(example)
-        tokens += length
-    return [*entries, Entry(tuple(chain), len(token_ids[chain[-1]]), tokens)] if chain else entries
+        if chains and keys[example].startswith(keys[chains[-1][-1]]):
+            chains[-1].append(example)
+        else:
+            chains.append([example])
+    return [Entry(tuple(chain), len(token_ids[chain[-1]])) for chain in chains]
 
 
 def shared_prefixes(token_ids: Sequence[Tokens], entries: Sequence[Entry]) -> list[Node]:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -103,17 +103,21 @@ def record(
     is written while the next one runs. `progress` is called with a number of tokens after every batch, or once for a
     chunk that was there.
     """
-    carried: dict[int, _Carried] = {}
+    wanted = [*range(len(plan.batches.chunks))] if chunks is None else chunks
+    ran: dict[int, _Ran] = {}
     recorded = 0
     written: Future[None] | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:
-        for number in range(len(plan.batches.chunks)) if chunks is None else chunks:
+        for number, following in zip_longest(wanted, wanted[1:]):
             chunk, file = plan.batches.chunks[number], chunk_file(directory, number)
             tokens = _token_numbers(plan, chunk.examples)
             if _is_complete(file, plan, tokens):
                 progress(len(tokens))
                 continue
-            parts = _run(plan, chunk, forward, carried, _in_steps(progress, len(tokens), chunk, plan.batches))
+            later = () if following is None else plan.batches.chunks[following].batches
+            ran = _run(plan, chunk, forward, ran, later, _in_steps(progress, len(tokens), chunk, plan.batches))
+            parts = {batch: ran[batch].part for batch in chunk.batches}
+            ran = {batch: ran[batch] for batch in ran.keys() & later}
             if written is not None:
                 written.result()
             written = writer.submit(_write_parts, file, plan, chunk, tokens, parts)
@@ -124,41 +128,45 @@ def record(
 
 
 @dataclass(frozen=True)
-class _Carried:
-    """A segment that several chunks need, once it has run."""
+class _Ran:
+    """A batch that ran: its activations, and the pasts that end with its segments, of those that are still needed."""
 
     part: Pending
-    past: Any
+    pasts: dict[int, Any]
 
 
 def _run(
-    plan: RecordingPlan, chunk: PlannedChunk, forward: Forward, carried: dict[int, _Carried], progress: Progress
-) -> list[Pending]:
-    """Start what a chunk runs; `carried` has what earlier chunks ran, and afterwards what later ones may use."""
-    segments, last = plan.batches.segments, plan.batches.last_uses(chunk)
-    for segment in carried.keys() - set(chunk.carried):
-        del carried[segment]
-    pasts: dict[int | None, Any] = {None: None, **{segment: kept.past for segment, kept in carried.items()}}
-    parts: list[Pending] = []
-    for number, run in enumerate(chunk.runs):
-        if run[0] in carried:
-            parts.append(carried[run[0]].part)
+    plan: RecordingPlan,
+    chunk: PlannedChunk,
+    forward: Forward,
+    before: Mapping[int, _Ran],
+    later: Collection[int],
+    progress: Progress,
+) -> dict[int, _Ran]:
+    """Start the batches that a chunk needs, those that are not in `before`; pasts stay for the batches in `later`."""
+    batches, segments, last = plan.batches.batches, plan.batches.segments, plan.batches.last_uses(chunk)
+    ran: dict[int, _Ran] = {}
+    pasts: dict[int | None, Any] = {None: None}
+    for number in chunk.batches:
+        batch = batches[number]
+        if number not in before:
+            rows = [plan.token_ids[segments[s].example][segments[s].start : segments[s].stop] for s in batch]
+            keep = [row for row, segment in enumerate(batch) if segment in plan.batches.parents]
+            part = forward(rows, [pasts[segments[segment].parent] for segment in batch], keep)
+            kept = dict(zip([batch[row] for row in keep], part.pasts, strict=True))
         else:
-            rows = [plan.token_ids[segments[s].example][segments[s].start : segments[s].stop] for s in run]
-            keep = [row for row, segment in enumerate(run) if segment in last or segment in chunk.carried]
-            parts.append(forward(rows, [pasts[segments[segment].parent] for segment in run], keep))
-            pasts |= zip([run[row] for row in keep], parts[-1].pasts, strict=True)
-        if run[0] in chunk.carried:
-            carried[run[0]] = _Carried(parts[-1], pasts[run[0]])
-        for segment in [segment for segment, use in last.items() if use == number and segment not in chunk.carried]:
+            part, kept = before[number].part, before[number].pasts
+        ran[number] = _Ran(Pending(part.result), kept if number in later else {})
+        pasts |= {segment: past for segment, past in kept.items() if segment in last}
+        for segment in [segment for segment, use in last.items() if use == number]:
             del pasts[segment]
-        progress(sum(segments[segment].length for segment in run))
-    return parts
+        progress(sum(segments[segment].length for segment in batch))
+    return ran
 
 
 def _in_steps(progress: Progress, tokens: int, chunk: PlannedChunk, plan: Plan) -> Progress:
-    """Report a chunk's stored tokens as its runs, of fewer or more tokens, come to their end."""
-    total = max(1, sum(plan.segments[segment].length for run in chunk.runs for segment in run))
+    """Report a chunk's stored tokens as its batches, of fewer or more tokens, come to their end."""
+    total = max(1, sum(plan.segments[segment].length for batch in plan.runs(chunk) for segment in batch))
     run = reported = 0
 
     def advance(more: int) -> None:
@@ -171,13 +179,14 @@ def _in_steps(progress: Progress, tokens: int, chunk: PlannedChunk, plan: Plan) 
 
 
 def _write_parts(
-    file: Path, plan: RecordingPlan, chunk: PlannedChunk, tokens: NDArray[np.int64], parts: Sequence[Pending]
+    file: Path, plan: RecordingPlan, chunk: PlannedChunk, tokens: NDArray[np.int64], parts: Mapping[int, Pending]
 ) -> None:
     segments, places = plan.batches.sources(chunk)
-    order = [segment for run in chunk.runs for segment in run]
+    order = [segment for batch in plan.batches.runs(chunk) for segment in batch]
     starts = np.zeros(len(plan.batches.segments), np.int64)
     starts[order] = np.cumsum([0, *(plan.batches.segments[segment].length for segment in order)])[:-1]
-    _write(file, plan, tokens, joined([part.result() for part in parts]).take(starts[segments] + places))
+    recorded = joined([parts[batch].result() for batch in chunk.batches])
+    _write(file, plan, tokens, recorded.take(starts[segments] + places))
 
 
 def chunk_file(directory: Path, number: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -55,30 +56,36 @@ def _positions(plan: Plan, segment: int) -> range:
 @settings(max_examples=300, deadline=None)
 @given(EXAMPLES, BUDGETS, CHUNKS, st.booleans())
 def test_a_chunk_can_be_recorded_by_itself(rows: list[list[int]], budget: int, size: int, share: bool) -> None:
-    """Parents run before what comes after them, everything that an example needs runs, and once."""
+    """Parents run before what comes after them, everything that an example needs runs, and no batch for nothing."""
     ids = _tokens(rows)
     plan = plan_recording(ids, budget, size, share=share)
-    elsewhere: dict[int, int] = {}
-    for number, chunk in enumerate(plan.chunks):
+    for chunk in plan.chunks:
         run: set[int] = set()
-        for together in chunk.runs:
+        for together in plan.runs(chunk):
             assert all(plan.segments[s].parent in run | {None} for s in together)
             assert run.isdisjoint(together)
             run |= set(together)
         assert {s for row in chunk.examples for s in plan.path(plan.ends[row])} <= run
-        assert run <= {s for row in chunk.examples for s in _path_of_longest(plan, ids, row)}
+        needed = {s for row in chunk.examples for s in plan.path(plan.ends[row])}
+        while (
+            more := {s for batch in plan.batches if needed & set(batch) for t in batch for s in plan.path(t)} - needed
+        ):
+            needed |= more
+        assert run == needed
         assert list(chunk.examples) == sorted(chunk.examples)
         assert len(chunk.examples) == 1 or sum(len(ids[row]) for row in chunk.examples) <= size
-        for segment in run - set(chunk.carried):  # what runs in batches runs in no other chunk
-            assert elsewhere.setdefault(segment, number) == number
-    assert {s for chunk in plan.chunks for run in chunk.runs for s in run} == set(range(len(plan.segments)))
+    assert sorted(s for batch in plan.batches for s in batch) == list(range(len(plan.segments)))
+    assert {number for chunk in plan.chunks for number in chunk.batches} == set(range(len(plan.batches)))
 
 
-def _path_of_longest(plan: Plan, ids: list[np.ndarray], row: int) -> list[int]:
-    """All segments that belong to an example that starts with this one's tokens."""
-    tokens = ids[row].tolist()
-    longer = [other for other in range(len(ids)) if ids[other][: len(tokens)].tolist() == tokens]
-    return [segment for other in longer for segment in plan.path(plan.ends[other])]
+@settings(max_examples=300, deadline=None)
+@given(EXAMPLES, BUDGETS, CHUNKS, st.booleans())
+def test_what_runs_together_does_not_depend_on_the_chunks(
+    rows: list[list[int]], budget: int, size: int, share: bool
+) -> None:
+    plan = plan_recording(_tokens(rows), budget, size, share=share)
+    whole = plan_recording(_tokens(rows), budget, 10**6, share=share)
+    assert replace(plan, chunks=whole.chunks) == whole
 
 
 @settings(max_examples=300, deadline=None)
@@ -86,15 +93,13 @@ def _path_of_longest(plan: Plan, ids: list[np.ndarray], row: int) -> list[int]:
 def test_batches_keep_to_the_budget(rows: list[list[int]], budget: int, size: int, share: bool) -> None:
     plan = plan_recording(_tokens(rows), budget, size, share=share)
     padded = 0
-    for chunk in plan.chunks:
-        for batch in chunk.batches:
-            own = max(plan.segments[segment].length for segment in batch)
-            past = max(plan.segments[segment].start for segment in batch)
-            padded += len(batch) * own
-            assert len(batch) == 1 or len(batch) * own <= budget
-            assert len(batch) == 1 or len(batch) * (past + own) <= PASTS * budget
-    carried = {segment for chunk in plan.chunks for segment in chunk.carried}
-    assert plan.computed_tokens == padded + sum(plan.segments[segment].length for segment in carried)
+    for batch in plan.batches:
+        own = max(plan.segments[segment].length for segment in batch)
+        past = max(plan.segments[segment].start for segment in batch)
+        padded += len(batch) * own
+        assert len(batch) == 1 or len(batch) * own <= budget
+        assert len(batch) == 1 or len(batch) * (past + own) <= PASTS * budget
+    assert plan.computed_tokens == padded
     assert plan.tokens == sum(segment.stop - segment.start for segment in plan.segments)
     assert plan_recording(_tokens(rows), budget, size, share=share) == plan
 
@@ -120,11 +125,12 @@ def test_last_uses(rows: list[list[int]], size: int) -> None:
     plan = plan_recording(_tokens(rows), 200, size)
     for chunk in plan.chunks:
         expected: dict[int, int] = {}
-        for number, run in enumerate(chunk.runs):
-            for segment in run:
+        for number in chunk.batches:
+            for segment in plan.batches[number]:
                 if (parent := plan.segments[segment].parent) is not None:
                     expected[parent] = number
         assert plan.last_uses(chunk) == expected
+    assert plan.parents == {segment.parent for segment in plan.segments} - {None}
 
 
 @settings(max_examples=300, deadline=None)
@@ -158,14 +164,34 @@ def test_nested_prefixes_run_once() -> None:
     assert plan.tokens == distinct
     assert plan.padding < 0.03
     assert len(plan.chunks) == 1
-    assert plan.chunks[0].carried == ()
     small = plan_recording(ids, 2048, 5000)
-    assert small.tokens == distinct
     assert len(small.chunks) > 5
-    carried = [{small.segments[segment].length for segment in chunk.carried} for chunk in small.chunks]
-    assert set().union(*carried) == {300, 200, 250}
-    assert {300, 200} in carried  # no chunk asks for more than it needs
-    assert {300, 250} in carried
+    assert small.batches == plan.batches
+
+
+def test_what_too_much_comes_after_runs_by_itself() -> None:
+    """And what comes after it waits for few others: a chunk runs little but what it stores."""
+    system, *blocks = _random(300, 200, 250)
+    ids = [
+        np.concatenate([system, block, question, answer])
+        for block in blocks
+        for question in _random(*[100] * 60)
+        for answer in _random(*[80] * 3)
+    ]
+    plan = plan_recording(ids, 512, 20_000)
+    alone = [batch[0] for batch in plan.batches if len(batch) == 1]
+    assert {plan.segments[segment].length for segment in alone} == {300, 200, 250}
+    for chunk in plan.chunks:
+        ran = sum(plan.segments[segment].length for batch in plan.runs(chunk) for segment in batch)
+        own = {segment for row in chunk.examples for segment in plan.path(plan.ends[row])}
+        assert ran <= sum(plan.segments[segment].length for segment in own) + 2 * PASTS * 512
+
+
+def test_copies_of_an_example_are_stored_in_as_many_chunks_as_it_takes() -> None:
+    (row,) = _random(100)
+    plan = plan_recording([row] * 50, 2048, 1000)
+    assert plan.tokens == 100
+    assert [chunk.batches for chunk in plan.chunks] == [(0,)] * 5
 
 
 def test_a_conversation_turn_by_turn_costs_its_last_turn() -> None:
@@ -189,8 +215,8 @@ def test_a_short_start_of_a_few_long_prefixes_is_not_run_apart() -> None:
 
 def test_rows_after_a_long_past_are_few() -> None:
     past, *own = _random(900, *[5] * 60)
-    (chunk,) = plan_recording([np.concatenate([past, row]) for row in own], 512, 10**6).chunks
-    assert [len(batch) for batch in chunk.batches] == [1, *[PASTS * 512 // 905] * 30]
+    plan = plan_recording([np.concatenate([past, row]) for row in own], 512, 10**6)
+    assert [len(batch) for batch in plan.batches] == [1, *[PASTS * 512 // 905] * 30]
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -200,7 +226,7 @@ def test_padding_is_small(share: bool) -> None:
     for size in (65_536, 20_000):
         plan = plan_recording(ids, 2048, size, share=share)
         assert 0 < plan.padding < 0.03
-        assert sum(len(chunk.batches) for chunk in plan.chunks) < 1.3 * sum(lengths) / 2048
+        assert len(plan.batches) < 1.3 * sum(lengths) / 2048
 
 
 def test_kept_states_are_bounded() -> None:
@@ -210,8 +236,8 @@ def test_kept_states_are_bounded() -> None:
     plan = plan_recording(ids, 512, 10**6)
     (chunk,) = plan.chunks
     last = plan.last_uses(chunk)
-    for number in range(len(chunk.runs)):
-        ran = chain.from_iterable(chunk.runs[: number + 1])
+    for number in range(len(plan.batches)):
+        ran = chain.from_iterable(plan.batches[: number + 1])
         waiting = sum(plan.segments[segment].length for segment in ran if last.get(segment, -1) > number)
         assert waiting <= PASTS * 512
     assert plan.tokens == 200 * 100 + 800 * 50
@@ -232,4 +258,4 @@ def test_batches_cost_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
                     groups.append([])
             if all(len(group) * max(group) <= 60 for group in groups):
                 costs.append(sum(len(group) * max(group) + 7 for group in groups))
-        assert plan.computed_tokens + 7 * len(plan.chunks[0].batches) == min(costs)
+        assert plan.computed_tokens + 7 * len(plan.batches) == min(costs)

@@ -305,14 +305,16 @@ def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Pat
     ("name", "options"),
     [("llama", {"r": 2}), ("gpt2", {"use_dora": True}), ("llama", {"target_modules": ["lm_head", "q_proj"]})],
 )
-def test_a_model_that_accelerate_has_placed_records_the_same(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+def test_a_model_that_accelerate_has_placed_records_the_same(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
     """Its hooks replace the forward of every module, and move what each one reads: here from the CPU to the CPU."""
     case = _case(tmp_path, CONFIGS[name], **options)
     plain = dense(case.model(), EXAMPLES)
     base = case.load()
-    places = {child: torch.device("cpu") for child, module in base.named_modules() if child and not [*module.children()]}
-    placed: Any = dispatch_model(base, places, force_hooks=True)
-    assert sum(hasattr(module, "_hf_hook") for module in placed.modules()) > len(places)
+    leaves = [name for name, module in base.named_modules() if not [*module.children()]]
+    placed: Any = dispatch_model(base, dict.fromkeys(leaves, torch.device("cpu")), force_hooks=True)
+    assert sum(hasattr(module, "_hf_hook") for module in placed.modules()) > len(leaves)
     model = AdaptedModel(placed, case.adapter, case.modules)
     assert torch.equal(dense(model, EXAMPLES), plain)
     assert model.problem_with_pasts(EXAMPLES) is None

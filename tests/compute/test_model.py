@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,7 +149,7 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
             choose_device("mps")
 
 
-def test_a_model_that_the_devices_have_no_room_for_is_refused(base: Path, tmp_path: Path) -> None:
+def test_a_model_that_the_devices_have_no_room_for_is_refused(base: Path) -> None:
     """Weights on disk would be read anew for every batch."""
     options: dict[str, Any] = {"dtype": "auto", "device": CPU, "trust_remote_code": False}
     assert load_model(base, **options, device_map="auto").device == CPU

@@ -103,10 +103,10 @@ def _states(model: PreTrainedModel, ids: list[np.ndarray], plan: Plan) -> tuple[
     """Run the plan, chunk by chunk with nothing in common, as whoever records does; states of every example."""
     body, states, forwards = Body.of(model, 0), [np.empty(0)] * len(ids), list[Forward]()
     for chunk in plan.chunks:
-        last, pasts, computed = plan.last_uses(chunk), dict[int | None, Past]({None: NO_PAST}), dict[int, np.ndarray]()
-        for run in chunk.runs:
+        pasts, computed = dict[int | None, Past]({None: NO_PAST}), dict[int, np.ndarray]()
+        for run in plan.runs(chunk):
             segments = [plan.segments[number] for number in run]
-            keep = [row for row, number in enumerate(run) if number in last]
+            keep = [row for row, number in enumerate(run) if number in plan.parents]
             rows = [ids[segment.example][segment.start : segment.stop] for segment in segments]
             forwards.append(body.forward(rows, [pasts[segment.parent] for segment in segments], keep))
             result = model(**forwards[-1].arguments)[0]

@@ -219,7 +219,7 @@ def save_file(tensors, file, **options):
 recording.save_file = save_file
 recording.record(_plan(), forward, Path(sys.argv[1]), lambda tokens: print(tokens, flush=True))
 """
-BATCHES = sum(len(chunk.runs) for chunk in _plan().batches.chunks)
+BATCHES = len(_plan().batches.batches)
 MOMENTS = [*(("forward", batch) for batch in range(BATCHES)), ("half written", 1), ("written", 2)]
 
 

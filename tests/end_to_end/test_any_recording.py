@@ -287,10 +287,10 @@ def _killed_and_resumed(plan: RecordingPlan, ready: Ready, target: Path, after: 
 
 def _tokens_of_whole_chunks(plan: RecordingPlan, runs: int) -> int:
     tokens = 0
-    carried: set[int] = set()
+    before: set[int] = set()
     for chunk in plan.batches.chunks:
-        runs -= len(chunk.batches) + len(set(chunk.carried) - carried)
-        carried = set(chunk.carried)
+        runs -= len(set(chunk.batches) - before)
+        before = set(chunk.batches)
         if runs < 0:
             break
         tokens += sum(len(plan.token_ids[example]) for example in chunk.examples)
@@ -490,12 +490,7 @@ class Giving:
 
     def __init__(self, values: Values, plan: RecordingPlan, modules: Sequence[AdaptedModule]) -> None:
         self._values = values
-        examples = (
-            plan.batches.segments[segment].example
-            for chunk in plan.batches.chunks
-            for run in chunk.runs
-            for segment in run
-        )
+        examples = (plan.batches.segments[segment].example for batch in plan.batches.batches for segment in batch)
         self._columns = (
             column for example in examples for column in range(*plan.offsets[example : example + 2].tolist())
         )
