@@ -35,8 +35,6 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 VOCABULARY = 50_000
 LENGTHS = (500, 8_000)  # tokens of an example
 SHARED = 20  # tokens that all examples begin with
-BATCH_TOKENS = 2048
-CHUNK_BYTES = 128 << 20  # of activations in a chunk, where its longest example is not larger
 POOL = 1 << 24  # activations that the model's stand-in draws from: 64 MiB
 MIB = 1 << 20
 
@@ -129,13 +127,17 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _recording(size: Size, directory: Path) -> None:
+    from loradash_assets.compute.activations import tokens_per_chunk
     from loradash_assets.compute.batching import plan_recording
     from loradash_assets.compute.recording import RecordingPlan, record
     from loradash_assets.compute.token_ids import TokenIds
+    from loradash_assets.settings import RecordingSettings
 
     tokens = TokenIds.read(directory / "prompts.parquet")
     examples = tokens.by_example()
-    batches = plan_recording(examples, BATCH_TOKENS, CHUNK_BYTES // (4 * size.features))
+    settings = RecordingSettings()
+    chunk_tokens = tokens_per_chunk(settings.chunk_tokens, size.features)
+    batches = plan_recording(examples, settings.batch_tokens, chunk_tokens)
     plan = RecordingPlan.of(examples, batches, list(_modules(size)))
     (directory / "chunks").mkdir()
     record(plan, _stand_in(size.features), directory / "chunks", lambda _: None)

@@ -100,8 +100,10 @@ def test_a_build_leaves_the_results_and_prints_what_each_asset_did(
         f"Dashboard: {dashboard}",
         "Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.",
     ]
-    assert len(said(done.stderr)) == 15
-    assert [line for line in said(done.stderr) if not OWN_LINE.fullmatch(line)] == []
+    *of_assets, size, sharing = sorted(said(done.stderr), key=lambda line: not OWN_LINE.fullmatch(line))
+    assert len(of_assets) == 15
+    assert re.fullmatch(r"  activations: the recording takes .* in the store; .* are free", size)
+    assert sharing == "  activations: prefixes that examples share run once for all"
     assert set(contents(project / "output")) >= OUTPUTS - {"tables"}
     assert {path.name for path in (project / "output").iterdir()} >= OUTPUTS
     assert len(shown(dashboard)["adapters"][0]["layers"]) == 3

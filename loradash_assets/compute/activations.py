@@ -78,6 +78,14 @@ class SharedBase:
         return model
 
 
+def tokens_per_chunk(chunk_tokens: int, features: int) -> int:
+    """Return how many tokens a chunk has at most, where a crash may cost `chunk_tokens`.
+
+    A chunk is written while the next one runs, so it may cost two of them.
+    """
+    return max(1, min(chunk_tokens // 2, CHUNK_BYTES // (4 * features)))
+
+
 def _same_base(one: Recording, other: Recording) -> bool:
     return one == replace(other, adapter=one.adapter, catalogue=one.catalogue, prompts=one.prompts)
 
@@ -99,8 +107,7 @@ def record_activations(
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
     tokens = TokenIds.read(recording.prompts)
     features = sum(module.rank for module in modules)
-    # a chunk is written while the next one runs, so a crash may cost two: together at most recording.chunk_tokens
-    chunk_tokens = max(1, min(recording.chunk_tokens // 2, CHUNK_BYTES // (4 * features)))
+    chunk_tokens = tokens_per_chunk(recording.chunk_tokens, features)
     chunks = 1 + 2 * tokens.index.tokens // chunk_tokens  # at most: two neighbours together are larger than one may be
     expected = recording_bytes(modules, config, tokens.index.tokens, chunks)
     room = Room.of(expected, target, free)

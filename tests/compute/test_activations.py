@@ -100,9 +100,7 @@ def test_the_facts_and_values_of_a_recording(recording: Recording, tmp_path: Pat
     np.testing.assert_allclose(_values(tmp_path, [-1, 0, 1, 2]), _brute_force(recording), rtol=0, atol=2e-5)
 
 
-def test_chunks_change_nothing_batches_and_shared_prefixes_only_the_rounding(
-    recording: Recording, tmp_path: Path
-) -> None:
+def test_chunks_change_nothing_and_batches_only_the_rounding(recording: Recording, tmp_path: Path) -> None:
     _record(recording, tmp_path / "many")
     _record(replace(recording, chunk_tokens=10_000), tmp_path / "one")
     _record(replace(recording, batch_tokens=1), tmp_path / "alone")

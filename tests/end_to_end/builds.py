@@ -28,6 +28,11 @@ class Built:
     examples: list[reference.Example]
     model: Path
 
+    @property
+    def of_random_weights(self) -> bool:
+        """Whether it is the tiny project."""
+        return (self.project / "rows.jsonl").exists()
+
     def recorded(self) -> reference.Values:
         features = {layer["layerIdx"]: PROJECTIONS for layer in self.export["layers"]}
         return reference.recorded_activations(self.project / ".loradash" / "store", self.examples, features)

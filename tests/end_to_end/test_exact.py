@@ -65,12 +65,20 @@ def test_the_statistics_cover_every_token(built: Built) -> None:
 def test_the_error_is_at_most_twice_that_of_pefts_own_forward(built: Built) -> None:
     """(b): RMS over tokens, per feature, against a float64 forward pass of the adapted model."""
     exact, recorded, peft = built.forward(torch.float64), built.recorded(), built.forward(torch.float32)
+    errors: list[list[float]] = []  # per feature, in units of its RMS: ours, and PEFT's
     for feature, values in exact.items():
         truth = np.concatenate(values)
-        errors = [float(np.sqrt(np.mean((np.concatenate(v[feature]) - truth) ** 2))) for v in (recorded, peft)]
-        scale = float(np.sqrt(np.mean(truth**2)))
-        # On some features PEFT is exact to the last bit of what float32 can hold: that bit is everyone's.
-        assert errors[0] <= max(2 * errors[1], 1e-6 * scale), (feature, errors, scale)
+        scale = np.sqrt(np.mean(truth**2))
+        errors.append([np.sqrt(np.mean((np.concatenate(v[feature]) - truth) ** 2)) / scale for v in (recorded, peft)])
+    # On some features PEFT is exact to the last bit of what float32 can hold: that bit is everyone's.
+    ours, allowed = np.array(errors).T
+    allowed = np.maximum(2 * allowed, 1e-6)
+    if (
+        built.of_random_weights
+    ):  # which amplify the first layers' rounding for all tokens alike: one feature's is a draw
+        assert np.sqrt(np.mean(ours**2)) <= np.sqrt(np.mean(allowed**2)), errors
+        allowed = 2 * allowed
+    assert (ours <= allowed).all(), errors
 
 
 def test_the_metadata_are_the_originals(built: Built) -> None:
