@@ -41,10 +41,10 @@ class SharedInput:
         self._waiting = self._readers = len(A)
 
     def activations(self, x: torch.Tensor) -> torch.Tensor:
-        """Return A x of all the modules, (rows, features) in float32, for x (..., in)."""
+        """Return A x of all the modules, (features, rows) in float32, for x (..., in)."""
         if self._x is not x or self._version != x._version:
             self._x, self._version, self._waiting = x, x._version, self._readers
-            self._values = torch.nn.functional.linear(x.reshape(-1, x.shape[-1]).float(), self._A)
+            self._values = self._A @ x.reshape(-1, x.shape[-1]).float().T  # this way round it costs reading x once
         values = self._values
         self._waiting -= 1
         if self._waiting == 0:  # every reader has been here: x can go
@@ -89,7 +89,7 @@ def can_be_fused(layer: Any) -> bool:
 
 
 def fuse(layer: Any, activations: Callable[[], torch.Tensor]) -> None:
-    """Have the layer compute its output from the base layer's and `activations`, A x of that input, (rows, rank)."""
+    """Have the layer compute its output from the base layer's and `activations`, A x of that input, (rank, rows)."""
     write = layer.lora_B[ADAPTER_NAME]
     B, scaling = write.weight.detach().float(), layer.scaling[ADAPTER_NAME]  # (out, rank)
     if layer.use_dora.get(ADAPTER_NAME):
@@ -100,7 +100,7 @@ def fuse(layer: Any, activations: Callable[[], torch.Tensor]) -> None:
 
 
 class _Summed:
-    """base(x) + scaling * B a, and a bias; B (out, rank).
+    """base(x) + scaling * B a, and a bias; B (out, rank), a (rank, rows). It is added into the base layer's output.
 
     In 16 bits a and B are sums of two numbers each, so that the product is exact to the output's rounding; B's columns
     are made 1 long and a as much longer, so that neither is too large for float16 where their product is not.
@@ -125,12 +125,12 @@ class _Summed:
         output = self._base(x, *args, **kwargs)
         rows = output.reshape(-1, output.shape[-1])
         if output.dtype.itemsize > 2:
-            sums = torch.addmm(rows, (self._activations() * self._scaling).to(output.dtype), self._B.T.to(output.dtype))
+            a, write = (self._activations() * self._scaling).to(output.dtype), self._B.T.to(output.dtype)
         else:
             lengths, write = self._in_halves(output.dtype)
-            high, low = _halves(self._activations() * lengths, output.dtype)
-            sums = torch.addmm(rows, torch.cat([high, low, high], dim=1), write)
-        sums = sums.view(output.shape)
+            high, low = _halves(self._activations() * lengths[:, None], output.dtype)
+            a = torch.cat([high, low, high])
+        sums = rows.addmm_(a.T, write).view(output.shape)
         return sums if self._bias is None else (sums + self._bias).to(output.dtype)
 
     def _in_halves(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,7 +162,7 @@ class _Rescaled:
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         output = self._base(x, *args, **kwargs)
         rows = torch.addcmul(self._kept, output.reshape(-1, output.shape[-1]).float(), self._scale)
-        return torch.addmm(rows, self._activations(), self._write).to(output.dtype).view(output.shape)
+        return rows.addmm_(self._activations().T, self._write).to(output.dtype).view(output.shape)
 
 
 @torch.no_grad()

@@ -116,7 +116,7 @@ class AdaptedModel:
                 self._watch(module, partial(_columns, shared, slice(stop - module.rank, stop)))
         for module in modules:
             if ADAPTER_NAME in self._layers[module.name].lora_embedding_A:
-                A = torch.from_numpy(module.A.T.copy()).to(self._place(module))  # (in, rank)
+                A = torch.from_numpy(module.A).to(self._place(module))
                 self._watch(module, partial(_looked_up, A))
 
     def _place(self, module: AdaptedModule) -> torch.device:
@@ -154,7 +154,7 @@ class AdaptedModel:
                     f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
                     "more than one of them, so its activations belong to no particular token"
                 )
-            self._recorded[module.name] = project(x)  # (batch * seq, rank)
+            self._recorded[module.name] = project(x)  # (rank, batch * seq)
 
         layer.register_forward_pre_hook(record)
 
@@ -204,9 +204,9 @@ class AdaptedModel:
             raise AdapterError(
                 f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
             )
-        nothing = torch.empty(self._shape[0] * self._shape[1], 0, device=self.device)
+        nothing = torch.empty(0, self._shape[0] * self._shape[1], device=self.device)
         found = (self._recorded[name].to(self.device, non_blocking=True) for name in self._names)
-        return torch.cat([nothing, *found], dim=1).index_select(0, real).T.contiguous()
+        return torch.cat([nothing, *found]).index_select(1, real)
 
     def _run(self, forward: Forward) -> torch.Tensor:
         self._forget()
@@ -302,13 +302,13 @@ def _same_input(modules: Sequence[AdaptedModule], seen: Mapping[str, torch.Tenso
 
 
 def _columns(shared: SharedInput, columns: slice, x: torch.Tensor) -> torch.Tensor:
-    """(..., in) -> A x of one of the modules that share an input, (rows, rank)."""
-    return shared.activations(x)[:, columns]
+    """(..., in) -> A x of one of the modules that share an input, (rank, rows)."""
+    return shared.activations(x)[columns]
 
 
 def _looked_up(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """(in, rank), (...) -> A x of the one-hot x that an embedding's ids stand for: rows of A, (rows, rank)."""
-    return A[ids.flatten()]
+    """(rank, in), (...) -> A x of the one-hot x that an embedding's ids stand for: columns of A, (rank, rows)."""
+    return A[:, ids.flatten()]
 
 
 def _on_host(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
