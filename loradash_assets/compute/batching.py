@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from loradash_assets.compute.prefix_tree import RUN, Entry, Node, entries_of, parents_of, shared_prefixes
+from loradash_assets.compute.prefix_tree import Entry, Node, entries_of, parents_of, shared_prefixes
 
 Tokens = NDArray[np.integer]
 Batch = tuple[int, ...]  # segments
@@ -23,6 +23,10 @@ Batch = tuple[int, ...]  # segments
 # Keys and values of so many times `batch_tokens` may be needed at once: by the rows of a batch, and by what is still to
 # run after prefixes. They are a fraction of what a forward pass has in memory for each of its own tokens.
 PASTS = 4
+
+
+# How many tokens more a batch costs beside its own; less than `prefix_tree.RUN`, as nothing waits for it.
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -304,7 +308,7 @@ def _with_parents(numbers: set[int], parents: Sequence[set[int]]) -> set[int]:
 
 
 def _batches(tree: _Tree, numbers: Iterable[int], batch_tokens: int) -> list[Batch]:
-    """Group segments by length so that padding and `RUN` tokens for each batch come to as little as they can.
+    """Group segments by length so that padding and `BATCH` tokens for each batch come to as little as they can.
 
     rows x longest stays within `batch_tokens`, with pasts within `PASTS` times as many, unless a row is alone.
     """
@@ -318,7 +322,7 @@ def _batches(tree: _Tree, numbers: Iterable[int], batch_tokens: int) -> list[Bat
         rows = np.arange(1, max(1, min(stop, batch_tokens // length)) + 1)
         longest_past = np.maximum.accumulate(pasts[stop - rows.size : stop][::-1])
         rows = rows[(rows == 1) | (rows * (longest_past + length) <= PASTS * batch_tokens)]
-        costs = least[stop - rows] + rows * length + RUN
+        costs = least[stop - rows] + rows * length + BATCH
         starts.append(stop - int(rows[costs.argmin()]))
         least[stop] = costs.min()
     batches: list[Batch] = []

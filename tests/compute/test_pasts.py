@@ -125,7 +125,7 @@ def _states(model: PreTrainedModel, ids: list[np.ndarray], plan: Plan) -> tuple[
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shared_prefixes_give_the_states_of_each_example_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix_tree, "RUN", 2)
-    monkeypatch.setattr(batching, "RUN", 1000)  # few batches, of rows of all lengths
+    monkeypatch.setattr(batching, "BATCH", 1000)  # few batches, of rows of all lengths
     model, ids = _model(CONFIGS[name], torch.float64), _examples()
     alone = [model(input_ids=torch.tensor(row[None]), use_cache=False)[0][0].numpy() for row in ids]
     for batch_tokens, chunk_tokens in ((200, 10_000), (100, 200)):
