@@ -1,6 +1,6 @@
 """Recording every feature of the demo adapter, to disk, beside the bare backbone's forward pass over the same batches.
 
-    python -m benchmarks.recording [--examples 24] [--pairs 7]
+    python -m benchmarks.recording [--examples 12] [--pairs 31]
 
 Prefix sharing is off: both run the very same batches, in turns, in this process. Measured where the adapter is folded
 into a float32 copy of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before
@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks import reference
 from benchmarks.bare import BareForward
 from benchmarks.demo import Demo
-from benchmarks.timing import PAIRS, in_turns, write_result
+from benchmarks.timing import in_turns, write_result
 from loradash_assets.compute import forward
 from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
@@ -37,7 +37,8 @@ from loradash_assets.compute.model import load_model
 from loradash_assets.compute.prompts import PromptFormat
 from loradash_assets.compute.recording import LayerActivations, RecordingPlan, record
 
-EXAMPLES = 24
+EXAMPLES = 12
+PAIRS = 31  # short ones, near in time: the ratios to tell apart are a few percent
 ALL_ROWS = 240  # of the demo's dataset
 CHECKED = 4  # examples
 TIMES_PEFT = 2.0  # exactness (b)
