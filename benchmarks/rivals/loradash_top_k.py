@@ -9,9 +9,11 @@ from tempfile import mkdtemp
 import numpy as np
 
 from benchmarks.rivals.contract import Job, Record, Top, run
-from loradash_assets.compute.activations import Recording, SharedBase, record_activations
+from loradash_assets.compute.activations import Recording, adapted_model, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import Example, PromptsFile
+from loradash_assets.compute.features import AdaptedModule
+from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
 from loradash_assets.compute.topk import TopK
@@ -22,14 +24,14 @@ PROMPTS_FILE = "prompts.parquet"
 
 
 class Recorder:
-    """Records token ids the way the asset does; the base model is loaded once, the adapter put on it each time."""
+    """Records token ids the way the asset does, but for the model, which is loaded with the adapter once."""
 
     def __init__(self, job: Job) -> None:
         self.catalogue = Path(mkdtemp())
         write_catalogue(job.adapter, job.model, self.catalogue, allow_pickle=False, trust_remote_code=False, rank=None)
         self.layers = sorted({module.layer for module in read_modules(self.catalogue)})
         self._job = job
-        self._base = SharedBase()
+        self._model: AdaptedModel | None = None
         self._tokenizer = load_tokenizer(job.model, trust_remote_code=False)
 
     def record(self, token_ids: Sequence[np.ndarray], directory: Path) -> dict[str, list[float]]:
@@ -47,7 +49,12 @@ class Recorder:
             **RecordingSettings().model_dump(),
         )
         (directory / RECORDING).mkdir()
-        return record_activations(recording, directory / RECORDING, lambda _: None, self._base)["write_norms"]
+        return record_activations(recording, directory / RECORDING, lambda _: None, self._adapted)["write_norms"]
+
+    def _adapted(self, recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
+        if self._model is None:
+            self._model = adapted_model(recording, modules)
+        return self._model
 
     def _write_prompts(self, token_ids: Sequence[np.ndarray], file: Path) -> None:
         with PromptsFile(file) as prompts:

@@ -15,7 +15,7 @@ INTRODUCTION = (
 )
 NOTES = (
     "*Seconds* are from token ids to lists, after the model is loaded and two examples have warmed it up. loradash's "
-    "hold what the others do before: it puts the adapter on the model, and probes it. *Whole process* includes "
+    "hold its probe of the model, which the others do without. *Whole process* includes "
     "Python, its imports and loading. Memory is the process's peak, model included.",
     "*loradash, lists alone* does what the others do, and keeps every activation on disk, so that another k needs no "
     "model. *loradash, all tables* makes what `loradash build` makes of it: lists with contexts, statistics, "

@@ -38,14 +38,14 @@ def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
         project: dg.ResourceParam[Project],
         store_io: dg.ResourceParam[StoreIOManager],
     ) -> Iterator[dg.MaterializeResult[Entry]]:
-        step = _Step(context, project, store_io)
+        selected = {key: adapter for key, adapter in by_key.items() if key in context.selected_asset_keys}
+        step = _Step(context, project, store_io, several=len(selected) > 1)
         failures: list[dg.Failure] = []
-        for key, adapter in by_key.items():
-            if key in context.selected_asset_keys:
-                try:
-                    yield step.record(adapter)
-                except dg.Failure as failure:  # of one adapter: the others can be recorded all the same
-                    failures.append(failure)
+        for adapter in selected.values():
+            try:
+                yield step.record(adapter)
+            except dg.Failure as failure:  # of one adapter: the others can be recorded all the same
+                failures.append(failure)
         if failures:
             reasons = "\n".join(str(failure.description) for failure in failures)
             raise dg.Failure(reasons, allow_retries=False) from failures[0]
@@ -70,15 +70,17 @@ def _spec(adapter: Adapter) -> dg.AssetSpec:
 class _Step:
     """One run of the step: what its adapters share. Only the inputs of selected adapters need to be there."""
 
-    def __init__(self, context: dg.AssetExecutionContext, project: Project, store: StoreIOManager) -> None:
-        from loradash_assets.compute.activations import SharedBase
+    def __init__(
+        self, context: dg.AssetExecutionContext, project: Project, store: StoreIOManager, *, several: bool
+    ) -> None:
+        from loradash_assets.compute.activations import SharedBase, adapted_model
 
         self._context = context
         self._project = project
         self._store = store
         self._prompts = store.latest(dg.AssetKey("prompts"))
         self._base_model = store.latest(dg.AssetKey("base_model"))
-        self._load_base = SharedBase()
+        self._adapt = SharedBase() if several else adapted_model
 
     def record(self, adapter: Adapter) -> dg.MaterializeResult[Entry]:
         key, settings = adapter_key(adapter, "activations"), self._project.settings
@@ -92,7 +94,7 @@ class _Step:
             with errors_of(adapter):
                 recording = self._recording(files, features)
                 self._check_unchanged(files, features)
-                facts = record_activations(recording, directory, self._logger(key), self._load_base)
+                facts = record_activations(recording, directory, self._logger(key), self._adapt)
                 self._check_unchanged(files, features)
             return facts
 

@@ -60,8 +60,13 @@ def load_base(recording: Recording) -> PreTrainedModel:
     )
 
 
+def adapted_model(recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
+    """Return the recording's adapter on a base model of its own, loaded. Raises ModelError or AdapterError."""
+    return _adapted(recording, modules, load_base(recording), own_base=True)
+
+
 class SharedBase:
-    """Loads the base model once for several adapters; a quantised one again for each.
+    """Puts several adapters on one base model, which is loaded once; a quantised one again for each.
 
     bitsandbytes moves a weight out of its parameter at the first forward pass, so another one finds it gone.
     """
@@ -69,13 +74,28 @@ class SharedBase:
     def __init__(self) -> None:
         self._loaded: tuple[Recording, PreTrainedModel] | None = None
 
-    def __call__(self, recording: Recording) -> PreTrainedModel:
-        """Return the recording's base model, loaded. Raises ModelError."""
+    def __call__(self, recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
+        """Return the recording's adapter on the base model. Raises ModelError or AdapterError."""
+        return _adapted(recording, modules, self._base(recording), own_base=False)
+
+    def _base(self, recording: Recording) -> PreTrainedModel:
         if self._loaded is not None and _same_base(self._loaded[0], recording):
             return self._loaded[1]
         model = load_base(recording)
         self._loaded = None if getattr(model, "is_quantized", False) else (recording, model)
         return model
+
+
+def _same_base(one: Recording, other: Recording) -> bool:
+    return one == replace(other, adapter=one.adapter, catalogue=one.catalogue, prompts=one.prompts)
+
+
+def _adapted(
+    recording: Recording, modules: Sequence[AdaptedModule], base: PreTrainedModel, *, own_base: bool
+) -> AdaptedModel:
+    from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
+
+    return AdaptedModel(base, recording.adapter, modules, own_base=own_base)
 
 
 def tokens_per_chunk(chunk_tokens: int, features: int) -> int:
@@ -86,22 +106,18 @@ def tokens_per_chunk(chunk_tokens: int, features: int) -> int:
     return max(1, min(chunk_tokens // 2, CHUNK_BYTES // (4 * features)))
 
 
-def _same_base(one: Recording, other: Recording) -> bool:
-    return one == replace(other, adapter=one.adapter, catalogue=one.catalogue, prompts=one.prompts)
-
-
 def record_activations(
     recording: Recording,
     target: Path,
     log: Callable[[str], None],
-    load: Callable[[Recording], PreTrainedModel] = load_base,
+    adapt: Callable[[Recording, Sequence[AdaptedModule]], AdaptedModel] = adapted_model,
     free: Callable[[Path], int] = free_bytes,
 ) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
 
-    Chunks that are in `target` already are kept. `load` may return one base model again and again: its weights are
-    shared and never changed. Raises ModelError or AdapterError naming what cannot be used, and StorageError before
-    anything is loaded if the disk has not as many bytes left, says `free`, as are still to be written.
+    Chunks that are in `target` already are kept. `adapt` loads the model and puts the adapter on it. Raises ModelError
+    or AdapterError naming what cannot be used, and StorageError before anything is loaded if the disk has not as many
+    bytes left, says `free`, as are still to be written.
     """
     modules = read_modules(recording.catalogue)
     config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
@@ -113,8 +129,7 @@ def record_activations(
     room = Room.of(expected, target, free)
     log(str(room))
     room.check(target)
-    base = load(recording)
-    model = _adapted(base, recording.adapter, modules)
+    model = adapt(recording, modules)
     examples = tokens.by_example()
     alone = has_length_dependent_positions(config)
     same_contexts = not alone and model.is_prefix_determined(examples)
@@ -160,12 +175,6 @@ def _obstacle(
     if not same_contexts:
         return "activations depend on more than the tokens before"
     return model.problem_with_pasts(examples)
-
-
-def _adapted(base: PreTrainedModel, adapter: Path, modules: list[AdaptedModule]) -> AdaptedModel:
-    from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
-
-    return AdaptedModel(base, adapter, modules)
 
 
 def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:

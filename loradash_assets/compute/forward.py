@@ -46,22 +46,25 @@ class AdaptedModel:
     """A base model with its adapter, ready to record.
 
     `modules` fixes the order of the features. `base` is left as it is and shares its weights, so that it serves for
-    the next adapter. Raises AdapterError if the adapter cannot be put on the model.
+    the next adapter; or, as this adapter's `own_base`, it becomes the adapted model, without a second copy of what the
+    adapter changes. Raises AdapterError if the adapter cannot be put on the model.
     """
 
-    def __init__(self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule]) -> None:
+    def __init__(
+        self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule], *, own_base: bool = False
+    ) -> None:
         config = read_config(adapter)
         embedding: Any = base.get_input_embeddings()  # PEFT may wrap it
         self._vocabulary: int = embedding.num_embeddings  # before PEFT wraps them
-        copied = _with_shared_weights(base, own=brought_weights(adapter))
-        versions = _versions(base)
+        copied = base if own_base else _with_shared_weights(base, own=brought_weights(adapter))
+        versions = [] if own_base else _versions(base)
         try:
             self._peft = PeftModel.from_pretrained(
                 copied, str(adapter), adapter_name=ADAPTER_NAME, config=config
             ).eval()
         except (ValueError, RuntimeError, KeyError) as error:
             raise AdapterError(f"adapter.path: PEFT cannot put {adapter} on the base model: {error}") from error
-        if _versions(base) != versions:
+        if not own_base and _versions(base) != versions:
             raise AdapterError(
                 f"adapter.path: putting {adapter} on the base model changed the base model's own weights, so nothing "
                 "after it could be trusted; record it in a project of its own"

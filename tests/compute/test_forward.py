@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,6 +319,20 @@ def test_a_model_that_accelerate_has_placed_records_the_same(
     model = AdaptedModel(placed, case.adapter, case.modules)
     assert torch.equal(dense(model, EXAMPLES), plain)
     assert model.problem_with_pasts(EXAMPLES) is None
+
+
+@pytest.mark.parametrize("options", [{"r": 2}, {"use_dora": True}, {"bias": "all"}])
+def test_a_model_with_a_base_of_its_own_records_the_same_and_keeps_no_second_weights(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    case = _case(tmp_path, CONFIGS["qwen2"], **options)
+    base = case.load()
+    weights = [weakref.ref(base.get_submodule(module.name).weight) for module in case.modules]
+    own = AdaptedModel(base, case.adapter, case.modules, own_base=True)
+    assert sum(weight() is None for weight in weights) == own.folded > 0
+    shared = case.model()
+    assert own.folded == shared.folded
+    assert torch.equal(dense(own, EXAMPLES), dense(shared, EXAMPLES))
 
 
 def _full(base: Any, rows: int) -> None:
