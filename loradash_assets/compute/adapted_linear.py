@@ -11,7 +11,7 @@ Three ways, by layer:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -24,37 +24,6 @@ from loradash_assets.compute.features import ADAPTER_NAME
 BLOCK = 256  # columns of a weight
 # Of a folded layer's outputs, in units of PEFT's own error on the same inputs. The promise for a feature is 2.
 MAX_FOLDED_ERROR = 1.1
-
-
-class SharedInput:
-    """Modules that read the same tensor, such as q, k and v: one product with the rows of all their A.
-
-    A: per module float32 (rank, in).
-    """
-
-    def __init__(self, A: Sequence[torch.Tensor]) -> None:
-        self._A = torch.cat([*A])  # (features, in)
-        self._nothing = self._A.new_empty(0)
-        self._x: torch.Tensor | None = None
-        self._version = 0
-        self._values = self._nothing
-        self._waiting = self._readers = len(A)
-
-    def activations(self, x: torch.Tensor) -> torch.Tensor:
-        """Return A x of all the modules, (features, rows) in float32, for x (..., in)."""
-        if self._x is not x or self._version != x._version:
-            self._x, self._version, self._waiting = x, x._version, self._readers
-            self._values = self._A @ x.reshape(-1, x.shape[-1]).float().T  # this way round it costs reading x once
-        values = self._values
-        self._waiting -= 1
-        if self._waiting == 0:  # every reader has been here: x can go
-            self.forget()
-        return values
-
-    def forget(self) -> None:
-        """Let go of the last input."""
-        self._x = None
-        self._values = self._nothing
 
 
 def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:

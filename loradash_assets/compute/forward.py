@@ -1,8 +1,8 @@
 """The adapted model's forward pass with every adapted module's A x read from its input.
 
 The hook sits on the input of PEFT's LoRA layer, not on `lora_A`: DoRA also calls `lora_A` on an identity matrix, and
-the layer's input is x itself. The product accumulates in float32 whatever the model's dtype. Modules that read the
-same tensor share one product, and the layer's own output is made from it (see `adapted_linear`).
+the layer's input is x itself (see `readings`). The layer's own output is made from the same product (see
+`adapted_linear`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from loradash_assets.compute.adapted_linear import SharedInput, can_be_fused, dora_write_norms, fold, fuse
+from loradash_assets.compute.adapted_linear import can_be_fused, dora_write_norms, fold, fuse
 from loradash_assets.compute.adapter_config import read_config
 from loradash_assets.compute.adapter_files import brought_weights
 from loradash_assets.compute.errors import AdapterError, ModelError
@@ -29,6 +29,7 @@ from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
 from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
+from loradash_assets.compute.readings import Readings
 from loradash_assets.compute.routed import Pending, Recorded, joined
 from loradash_assets.compute.routing import RoutedExperts
 
@@ -74,17 +75,13 @@ class AdaptedModel:
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
         self._body: Any = self._without_head(modules)
         self._call = Body.of(self._body, padding)
-        self._shared: list[SharedInput] = []
         self._too_large = sys.maxsize  # rows times tokens of a batch that did not fit into memory
         self.halved = 0
-        self._shape = (0, 0)  # (batch, seq) of the running forward pass
-        self._recorded: dict[str, torch.Tensor] = {}
         dense = [module for module in modules if module.expert == NO_EXPERT]
-        self._names = [module.name for module in dense]
         found = dict(self._peft.get_base_model().named_modules())
         self._layers: dict[str, Any] = {module.name: found[module.name] for module in dense}
         self._write_norms = dict(_dora_norms(self._layers))
-        self.folded = 0
+        self._readings = Readings((), {}, {})  # none yet
         routed: dict[str, list[AdaptedModule]] = {}
         for module in modules:
             if module.expert != NO_EXPERT:
@@ -106,25 +103,12 @@ class AdaptedModel:
             _check_loaded(self._layers[module.name], module)
         seen = self._inputs()
         tied = _tied(self._peft)
+        folded = {name for name, layer in self._layers.items() if name in seen and fold(layer, seen[name], tied)}
+        self.folded = len(folded)
+        self._readings = Readings(modules, self._layers, seen)
         for name, layer in self._layers.items():
-            if name in seen and fold(layer, seen[name], tied):
-                self.folded += 1
-            elif can_be_fused(layer):
-                fuse(layer, partial(self._recorded.__getitem__, name))
-        for group in _same_input(modules, seen):
-            shared = SharedInput([torch.from_numpy(module.A).to(self._place(module)) for module in group])
-            self._shared.append(shared)
-            stops = np.cumsum([module.rank for module in group]).tolist()
-            for module, stop in zip(group, stops, strict=True):
-                self._watch(module, partial(_columns, shared, slice(stop - module.rank, stop)))
-        for module in modules:
-            if ADAPTER_NAME in self._layers[module.name].lora_embedding_A:
-                A = torch.from_numpy(module.A).to(self._place(module))
-                self._watch(module, partial(_looked_up, A))
-
-    def _place(self, module: AdaptedModule) -> torch.device:
-        """Where the module's weights are: a model can be spread over several devices."""
-        return next(self._layers[module.name].parameters()).device
+            if name not in folded and can_be_fused(layer):
+                fuse(layer, partial(self._readings.of, name))
 
     def _inputs(self) -> dict[str, torch.Tensor]:
         """What the adapted modules read in a pass over a few tokens: which of them read the very same tensor."""
@@ -139,27 +123,6 @@ class AdaptedModel:
         for hook in hooks:
             hook.remove()
         return seen
-
-    def _watch(self, module: AdaptedModule, project: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Record `project` of the module's input at every pass."""
-        layer: Any = self._layers[module.name]
-        of_embedding = ADAPTER_NAME in layer.lora_embedding_A
-
-        def record(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            batch, seq = self._shape
-            # (batch, seq, in), or as the model shapes it (batch * seq, in), (batch, 1, seq, in); an embedding's: no in
-            x = args[0]
-            rows = tuple(x.shape) if of_embedding else tuple(x.shape[:-1])
-            if rows == (1, seq) and of_embedding:  # positions, the same for each example
-                x, rows = x.expand(batch, seq), (batch, seq)
-            if rows not in {(batch, seq), (batch * seq,), (batch, 1, seq)} or module.name in self._recorded:
-                raise AdapterError(
-                    f"adapter.path: {module.name} sees inputs of shape {tuple(x.shape)} for {batch} x {seq} tokens, or "
-                    "more than one of them, so its activations belong to no particular token"
-                )
-            self._recorded[module.name] = project(x)  # (rank, batch * seq)
-
-        layer.register_forward_pre_hook(record)
 
     @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
     def record(self, rows: Sequence[Tokens], pasts: Sequence[Past | None] = (), keep: Sequence[int] = ()) -> Pending:
@@ -183,7 +146,7 @@ class AdaptedModel:
                         f"{self.device}: {error}"
                     ) from error
                 self._too_large = min(self._too_large, size)
-        self._forget()
+        self._readings.forget()
         self.halved += 1
         half = len(rows) // 2
         first = self.record(rows[:half], before[:half], [row for row in keep if row < half])
@@ -197,31 +160,15 @@ class AdaptedModel:
         lengths = np.array([len(row) for row in rows])
         real = np.flatnonzero(np.arange(lengths.max()) < lengths[:, None])  # on the host: no need to wait for the mask
         routed = {owner: experts.recorded(forward.mask) for owner, experts in self._experts.items()}
-        values = _on_host(self._dense(torch.from_numpy(real).to(self.device, non_blocking=True)))
-        self._forget()
+        values = _on_host(self._readings.take(torch.from_numpy(real).to(self.device, non_blocking=True)))
+        self._readings.forget()
         return Pending(lambda: Recorded(values(), routed), forward.kept())
 
-    def _dense(self, real: torch.Tensor) -> torch.Tensor:
-        """A x of the features that see every token, (features, tokens) float32; `real` (tokens,): places of tokens."""
-        if missing := [name for name in self._names if name not in self._recorded]:
-            raise AdapterError(
-                f"adapter.path: the model never runs {missing[0]} on text, so there is nothing to record of it"
-            )
-        nothing = torch.empty(0, self._shape[0] * self._shape[1], device=self.device)
-        found = (self._recorded[name].to(self.device, non_blocking=True) for name in self._names)
-        return torch.cat([nothing, *found]).index_select(1, real)
-
     def _run(self, forward: Forward) -> torch.Tensor:
-        self._forget()
-        self._shape = (forward.mask.shape[0], forward.mask.shape[1])
+        self._readings.start(forward.mask.shape[0], forward.mask.shape[1])
         for experts in self._experts.values():
             experts.start(forward.mask.numel())
         return self._body(**forward.arguments)[0]  # last hidden states, or logits where the head is adapted
-
-    def _forget(self) -> None:
-        self._recorded.clear()
-        for shared in self._shared:
-            shared.forget()
 
     @torch.no_grad()
     def is_prefix_determined(self, token_ids: Sequence[Tokens]) -> bool:
@@ -292,26 +239,6 @@ def _check_loaded(layer: Any, module: AdaptedModule) -> None:
                 f"adapter.path: PEFT does not load {side} of {module.name} as the adapter's file has it: two tensors "
                 "of the file stand for one weight and differ"
             )
-
-
-def _same_input(modules: Sequence[AdaptedModule], seen: Mapping[str, torch.Tensor]) -> list[list[AdaptedModule]]:
-    """Group linear modules that read the same tensor; those that were not seen to read any are alone."""
-    groups: dict[int, list[AdaptedModule]] = {}
-    for module in modules:
-        x = seen.get(module.name)
-        if x is None or x.is_floating_point():  # not the ids that an embedding reads
-            groups.setdefault(id(module if x is None else x), []).append(module)
-    return list(groups.values())
-
-
-def _columns(shared: SharedInput, columns: slice, x: torch.Tensor) -> torch.Tensor:
-    """(..., in) -> A x of one of the modules that share an input, (rank, rows)."""
-    return shared.activations(x)[columns]
-
-
-def _looked_up(A: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """(rank, in), (...) -> A x of the one-hot x that an embedding's ids stand for: columns of A, (rank, rows)."""
-    return A[:, ids.flatten()]
 
 
 def _on_host(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
