@@ -85,7 +85,7 @@ def main() -> None:
     demo = Demo.prepare()
     datasets = {
         "128 shared, 128 own": one_prefix(),
-        "demo, chat format": demo.token_ids(24, "chat"),
+        "demo, chat format": demo.token_ids(40, "chat"),
         "nested": nested_prefixes(),
     }
     measured: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Recording every feature of the demo adapter, to disk, beside the bare backbone's forward pass over the same batches.
 
-    python -m benchmarks.recording [--examples 12] [--pairs 31]
+    python -m benchmarks.recording [--examples 20] [--pairs 21]
 
 Prefix sharing is off: both run the very same batches, in turns, in this process. Measured where the adapter is folded
 into a float32 copy of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before
@@ -37,8 +37,8 @@ from loradash_assets.compute.model import load_model
 from loradash_assets.compute.prompts import PromptFormat
 from loradash_assets.compute.recording import LayerActivations, RecordingPlan, record
 
-EXAMPLES = 12
-PAIRS = 31  # short ones, near in time: the ratios to tell apart are a few percent
+EXAMPLES = 20  # they fill two batches, as those of a large dataset are filled
+PAIRS = 21  # of short runs, near in time: the ratios to tell apart are a few percent
 ALL_ROWS = 240  # of the demo's dataset
 CHECKED = 4  # examples
 TIMES_PEFT = 2.0  # exactness (b)
@@ -166,12 +166,14 @@ def paddings(demo: Demo, prompt_format: PromptFormat) -> dict[str, float]:
 def main() -> None:
     """Measure, print and write `benchmarks/results/recording.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=EXAMPLES, help="rows of the demo's dataset")
+    parser.add_argument("--examples", type=int, default=EXAMPLES, help="rows of the demo's dataset, of middling length")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--case", action="append", choices=list(CASES), help="only these, and write nothing")
     options = parser.parse_args()
     demo = Demo.prepare()
-    examples = demo.token_ids(options.examples)
+    by_length = sorted(demo.token_ids(ALL_ROWS), key=len)
+    first = (len(by_length) - options.examples) // 2
+    examples = by_length[first : first + options.examples]
     cases: dict[str, Any] = {}
     for name in options.case or CASES:
         cases[name] = measure(CASES[name], demo, examples, options.pairs)
