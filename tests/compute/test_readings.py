@@ -11,7 +11,7 @@ from loradash_assets.compute.readings import SharedInput
 
 
 @pytest.fixture
-def A() -> list[torch.Tensor]:
+def directions() -> list[torch.Tensor]:
     torch.manual_seed(0)
     return [torch.randn(rank, 5) for rank in (1, 3, 2)]
 
@@ -27,35 +27,35 @@ def _assert_rows(into: torch.Tensor, shared: SharedInput, expected: list[torch.T
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_first_reader_fills_the_rows_of_all(A: list[torch.Tensor], dtype: torch.dtype) -> None:
-    shared, x, into = SharedInput(A), torch.randn(2, 4, 5).to(dtype), torch.full((6, 8), torch.nan)
+def test_the_first_reader_fills_the_rows_of_all(directions: list[torch.Tensor], dtype: torch.dtype) -> None:
+    shared, x, into = SharedInput(directions), torch.randn(2, 4, 5).to(dtype), torch.full((6, 8), torch.nan)
     shared.read(x, shared.rows[1], into)
-    _assert_rows(into, shared, [_product(each, x) for each in A])
+    _assert_rows(into, shared, [_product(each, x) for each in directions])
     into[shared.rows[0]] = 7  # it is not made again
     shared.read(x, shared.rows[0], into)
     assert bool((into[shared.rows[0]] == 7).all())
 
 
-def test_a_reader_of_another_tensor_gets_its_own_product(A: list[torch.Tensor]) -> None:
-    shared, into = SharedInput(A), torch.empty(6, 8)
+def test_a_reader_of_another_tensor_gets_its_own_product(directions: list[torch.Tensor]) -> None:
+    shared, into = SharedInput(directions), torch.empty(6, 8)
     x, y = torch.randn(2, 4, 5), torch.randn(2, 4, 5)
     for rows, read in zip(shared.rows, (x, y, x), strict=True):
         shared.read(read, rows, into)
-    _assert_rows(into, shared, [_product(each, read) for each, read in zip(A, (x, y, x), strict=True)])
+    _assert_rows(into, shared, [_product(each, read) for each, read in zip(directions, (x, y, x), strict=True)])
 
 
-def test_a_tensor_that_was_written_to_is_another(A: list[torch.Tensor]) -> None:
-    shared, x, into = SharedInput(A), torch.randn(2, 4, 5), torch.empty(6, 8)
+def test_a_tensor_that_was_written_to_is_another(directions: list[torch.Tensor]) -> None:
+    shared, x, into = SharedInput(directions), torch.randn(2, 4, 5), torch.empty(6, 8)
     before = x.clone()
     shared.read(x, shared.rows[0], into)
     x += 1
     shared.read(x, shared.rows[1], into)
     shared.read(x, shared.rows[2], into)
-    _assert_rows(into, shared, [_product(each, read) for each, read in zip(A, (before, x, x), strict=True)])
+    _assert_rows(into, shared, [_product(each, read) for each, read in zip(directions, (before, x, x), strict=True)])
 
 
-def test_a_tensor_goes_when_all_have_read_it(A: list[torch.Tensor]) -> None:
-    shared, x, into = SharedInput(A), torch.randn(2, 4, 5), torch.empty(6, 8)
+def test_a_tensor_goes_when_all_have_read_it(directions: list[torch.Tensor]) -> None:
+    shared, x, into = SharedInput(directions), torch.randn(2, 4, 5), torch.empty(6, 8)
     alive = weakref.ref(x)
     for rows in shared.rows:
         assert alive() is not None
