@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import sections
 from benchmarks.rivals import page
 from benchmarks.timing import RESULTS
 
@@ -40,7 +41,21 @@ class Section:
 
 
 SECTIONS = {
+    "recording": Section("Recording beside the bare model", "python -m benchmarks.recording", sections.recording),
+    "prefixes": Section("Shared prefixes", "python -m benchmarks.prefixes", sections.prefixes),
+    "build": Section("A whole build", "python -m benchmarks.build --pairs 7", sections.build),
     "side_by_side": Section("Side by side with other tools", "python -m benchmarks.side_by_side", page.section),
+    "tables": Section(
+        "Tables from recorded activations",
+        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.tables",
+        sections.tables,
+    ),
+    "memory": Section("Memory", "python -m benchmarks.memory --tokens 10000000", sections.memory),
+    "memory_rank_64": Section(
+        "Memory at rank 64",
+        "python -m benchmarks.memory --tokens 200000 --layers 32 --rank 64 --name memory_rank_64",
+        sections.memory,
+    ),
 }
 
 

@@ -1,0 +1,123 @@
+"""The sections of docs/benchmarks.md that are tables of one result file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def recording(result: Result) -> list[str]:
+    """Recording beside the bare model."""
+    rows = [
+        (name, _pairs(case), f"{case['target']:.2f}", case["folded_modules"], case["error_of_worst_feature"])
+        for name, case in result["cases"].items()
+    ]
+    paddings = [
+        (prompt_format, rows_and_sharing, f"{padding:.1%}")
+        for prompt_format, found in result["padding"].items()
+        for rows_and_sharing, padding in found.items()
+    ]
+    return [
+        "Recording every feature of the demo's adapter (rank 1 on 210 modules) to disk, beside the forward pass of the "
+        f"*base model's* bare backbone over the very same batches: {result['examples']} examples, {result['tokens']} "
+        "tokens, prefixes not shared, in turns in one process. Before that, what is recorded is held to exactness (b), "
+        "feature by feature.",
+        "",
+        *_table(("case", "times the bare model", "at most", "modules folded", "worst error, PEFT's = 1"), rows),
+        "",
+        "Padding in the batches of the demo's dataset, of all tokens that run:",
+        "",
+        *_table(("prompt format", "rows", "padding"), paddings),
+    ]
+
+
+def prefixes(result: Result) -> list[str]:
+    """What shared prefixes save."""
+    rows = [
+        (
+            name,
+            *(f"{one[field]:,}" for field in ("examples", "tokens", "distinct_tokens", "tokens_that_run")),
+            _pairs(one),
+            f"{one['of_distinct_tokens']:.2f}",
+            *[", ".join(f"{limit:.2f}" for limit in result["targets"].get(name, {}).values()) or "–"],
+        )
+        for name, one in result["measured"].items()
+    ]
+    return [
+        "Recording to disk with shared prefixes run once, beside the bare backbone's forward pass over *all* tokens, "
+        "in float32. *Per distinct token* is the ratio divided by the share of distinct tokens: 1 means that each "
+        "costs what a token costs the bare model, and the others nothing. *At most* is the limit that we set: for one "
+        "prefix of the ratio, for the demo of the cost per distinct token.",
+        "",
+        *_table(
+            (
+                *("dataset", "examples", "tokens", "distinct", "run"),
+                *("times the bare model", "per distinct token", "at most"),
+            ),
+            rows,
+        ),
+    ]
+
+
+def build(result: Result) -> list[str]:
+    """A whole build, and where its time goes."""
+    parts = [(name, f"{seconds:,.2f}") for name, seconds in result["median_parts_seconds"].items()]
+    return [
+        f"A build of the demo's first {result['rows']} rows ({result['tokens']:,} tokens), rows to HTML, Dagster's "
+        "events, checks and the store included, without imports and without making the base model ready and loading "
+        f"it, beside the bare backbone's forward pass over all its tokens: **{_pairs(result)}** ({result['target']}).",
+        "",
+        f"Starting Python takes {result['process_start_seconds']:.2f} s, importing {result['imports_seconds']:.2f} s; "
+        f"a second build, which finds everything in the store, {result['second_build_seconds']:.2f} s.",
+        "",
+        *_table(("part", "seconds"), parts),
+        "",
+        "![Where the seconds of a build go](images/build-profile.svg)",
+    ]
+
+
+def tables(result: Result) -> list[str]:
+    """Tables from recorded activations, on one core."""
+    rows = [
+        (
+            name,
+            f"{one['activations_per_second'] / 1e6:,.0f} M",
+            f"{result['targets'][name] / 1e6:,.0f} M" if name in result["targets"] else "–",
+            _pairs(one),
+        )
+        for name, one in result["measured"].items()
+    ]
+    return [
+        f"Activations a second on one core, {result['features']} features, k = {result['k']}, in memory, through the "
+        "code of a build; the ratio is to one reading of the same memory (its maximum), in turns.",
+        "",
+        *_table(("what", "activations a second", "at least", "times one reading"), rows),
+    ]
+
+
+def memory(result: Result) -> list[str]:
+    """Peak memory and time of every stage, without a model."""
+    rows = [
+        (name, f"{stage['seconds']:,.1f}", f"{stage['peak_mib']:,}", f"{stage['bytes_written'] / 1e6:,.0f}")
+        for name, stage in result["stages"].items()
+        if name != "dataset"
+    ]
+    return [
+        f"{result['tokens']:,} tokens × {result['features']:,} features ({result['layers']} layers, rank "
+        f"{result['rank']}): synthetic examples of 500 to 8,000 tokens and synthetic activations through the code of a "
+        f"build, each stage in a process of its own. Peak of any stage: **{result['peak_mib']:,} MiB**, libraries included.",
+        "",
+        *_table(("stage", "seconds", "peak MiB", "MB written"), rows),
+    ]
+
+
+def _pairs(figures: Result) -> str:
+    low, high = figures["ratios_from_to"]
+    return f"{figures['ratio']:.2f} ({low:.2f} to {high:.2f}, {figures['pairs']} pairs)"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
