@@ -107,7 +107,8 @@ def memory(result: Result) -> list[str]:
     return [
         f"{result['tokens']:,} tokens × {result['features']:,} features ({result['layers']} layers, rank "
         f"{result['rank']}): synthetic examples of 500 to 8,000 tokens and synthetic activations through the code of a "
-        f"build, each stage in a process of its own. Peak of any stage: **{result['peak_mib']:,} MiB**, libraries included.",
+        f"build, each stage in a process of its own. Peak of any stage: **{result['peak_mib']:,} MiB**, with all "
+        "libraries.",
         "",
         *_table(("stage", "seconds", "peak MiB", "MB written"), rows),
     ]
