@@ -147,7 +147,8 @@ def _settings(project: Path, rows: int) -> Any:
 def _run(project: Path, rows: int) -> tuple[str, float]:
     from loradash_assets.run import run
 
-    with contextlib.redirect_stderr(io.StringIO()):  # the progress bars
+    # dagster.yaml's paths are relative to the working directory; the progress bars go nowhere
+    with contextlib.chdir(project), contextlib.redirect_stderr(io.StringIO()):
         started = time.perf_counter()
         summary = run(_settings(project, rows), None, upstream=True)
         return summary, time.perf_counter() - started
@@ -161,7 +162,7 @@ def _parts(project: Path, rows: int, total: float, loading: float) -> dict[str, 
 
     graph = build_definitions(_settings(project, rows)).resolve_asset_graph()
     parts: dict[str, float] = {}
-    with dg.DagsterInstance.from_config(str(project)) as instance:
+    with contextlib.chdir(project), dg.DagsterInstance.from_config(str(project)) as instance:
         events = [instance.get_latest_materialization_event(key) for key in graph.materializable_asset_keys]
         for event in sorted((each for each in events if each is not None), key=lambda event: event.timestamp):
             assert event.asset_materialization is not None
