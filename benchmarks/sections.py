@@ -116,7 +116,7 @@ def memory(result: Result) -> list[str]:
 
 def _pairs(figures: Result) -> str:
     low, high = figures["ratios_from_to"]
-    return f"{figures['ratio']:.2f} ({low:.2f} to {high:.2f}, {figures['pairs']} pairs)"
+    return f"{figures['ratio']:.3f} ({low:.2f} to {high:.2f}, {figures['pairs']} pairs)"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
