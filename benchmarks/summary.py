@@ -53,7 +53,8 @@ SECTIONS = {
     "memory": Section("Memory", "python -m benchmarks.memory --tokens 10000000", sections.memory),
     "memory_rank_64": Section(
         "Memory at rank 64",
-        "python -m benchmarks.memory --tokens 200000 --layers 32 --rank 64 --name memory_rank_64",
+        "python -m benchmarks.memory --tokens 100000 --layers 32 --rank 64 --without coactivation "
+        "--name memory_rank_64",
         sections.memory,
     ),
 }

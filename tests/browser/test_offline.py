@@ -74,6 +74,7 @@ def test_a_rebuilt_page_with_another_text_asks_which_shall_stay(visit: Open, tmp
     page = visit(write(tmp_path, BUILT_IN)).ready()
     panel = page.locator(f"[data-key={KEY}]")
     panel.locator("textarea").fill("mine")
+    expect(panel.locator(".state")).to_have_text("kept in this browser")
     write(tmp_path, BUILT_IN | {KEY: Note("somebody's", False, "2024-02-01T00:00:00Z")})
     page.reload()
     page.wait_for_selector("body[data-ready]")
