@@ -43,7 +43,7 @@ class Section:
 SECTIONS = {
     "recording": Section("Recording beside the bare model", "python -m benchmarks.recording", sections.recording),
     "prefixes": Section("Shared prefixes", "python -m benchmarks.prefixes", sections.prefixes),
-    "build": Section("A whole build", "python -m benchmarks.build --pairs 7", sections.build),
+    "build": Section("A whole build", "python -m benchmarks.build", sections.build),
     "side_by_side": Section("Side by side with other tools", "python -m benchmarks.side_by_side", page.section),
     "tables": Section(
         "Tables from recorded activations",
