@@ -24,7 +24,6 @@ Batch = tuple[int, ...]  # segments
 # run after prefixes. They are a fraction of what a forward pass has in memory for each of its own tokens.
 PASTS = 4
 
-
 # How many tokens more a batch costs beside its own; less than `prefix_tree.RUN`, as nothing waits for it.
 BATCH = 32
 
