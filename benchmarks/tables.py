@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import PAIRS, Pairs, in_turns, write_result
 from loradash_assets.compute.correlations import Centres, Products, token_slices
-from loradash_assets.compute.explained import Groups
 from loradash_assets.compute.listing import Listed, PromptTokens
 from loradash_assets.compute.samples import Samples, SampleSizes
-from loradash_assets.compute.summary import Summary, TokenGroups
+from loradash_assets.compute.summary import Summary
 from loradash_assets.compute.topk import TopK
 from loradash_assets.compute.views import View
 from loradash_assets.schema import PROMPTS
@@ -165,9 +164,7 @@ def _passes(consumer: Any, layer: Layer) -> pa.Table:
 
 def statistics(layer: Layer, prompts: PromptTokens) -> pa.Table:
     """Every statistic of one layer."""
-    positions = prompts.index.locate(np.arange(prompts.index.tokens))[1]
-    groups = TokenGroups(Groups.by(prompts.ids), Groups.by(positions))
-    return _passes(Summary(_view(), BINS, groups), layer)
+    return _passes(Summary(_view(), BINS, prompts.groups), layer)
 
 
 def samples(layer: Layer, prompts: PromptTokens) -> pa.Table:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loradash_assets.compute.statistics import Ranges, column_slices, row_slices
+from loradash_assets.compute.statistics import Ranges, above, next_above
 
 
 class DensityCounter:
@@ -18,27 +18,19 @@ class DensityCounter:
 
     def __init__(self, ranges: Ranges, std: NDArray[np.float64], multiples: Sequence[int]) -> None:
         self._ranges = ranges
-        wide = std[:, None] * np.array(multiples, np.float64)
-        bounds = np.minimum(wide, np.finfo(np.float32).max).astype(np.float32)
-        # The highest float32 that is not above: a float32 exceeds the one iff it exceeds the other.
-        self._bounds: NDArray[np.float32] = np.where(bounds > wide, np.nextafter(bounds, np.float32(-1)), bounds)
-        self._counts = np.zeros((std.size, len(multiples)), np.int64)
+        beyond = above(std[:, None] * np.array(multiples, np.float64))  # (features, multiples)
+        # In ascending order, of each feature: values from here to there are finite and not strong, for each multiple.
+        self._from = next_above(-beyond)
+        self._to = beyond
+        self._weak = np.zeros(beyond.shape, np.int64)
 
-    def update(self, activations: NDArray[np.float32]) -> None:
-        """Take in activations (features, tokens)."""
-        features = slice(0, self._counts.shape[0])
-        for columns in column_slices(activations.shape[1]):
-            part = activations[:, columns]
-            for rows in row_slices(features, part.shape[1]):
-                self._count(rows, np.abs(part[rows]))
-
-    def _count(self, rows: slice, sizes: NDArray[np.float32]) -> None:
-        if self._ranges.non_finite[rows].any():
-            sizes[~np.isfinite(sizes)] = 0
-        for place in range(self._counts.shape[1]):
-            above = sizes > self._bounds[rows, place, None]
-            self._counts[rows, place] += [np.count_nonzero(row) for row in above]
+    def update(self, rows: slice, ascending: NDArray[np.float32]) -> None:
+        """Take in features' activations (rows, tokens), each row in ascending order."""
+        for feature, values in enumerate(ascending, rows.start):
+            self._weak[feature] += np.searchsorted(values, self._to[feature])
+            self._weak[feature] -= np.searchsorted(values, self._from[feature])
 
     def result(self) -> NDArray[np.float64]:
         """The shares, (features, multiples); 0 where nothing is finite."""
-        return self._counts / np.maximum(self._ranges.count, 1)[:, None]
+        count = self._ranges.count[:, None]
+        return (count - self._weak) / np.maximum(count, 1)

@@ -55,7 +55,11 @@ class Groups:
     def locate(self, numbers: NDArray[np.int64]) -> Located:
         """Return where these tokens belong."""
         groups = self.of[numbers]
-        return Located(*_numbered(groups if self.places is None else self.places[groups]))
+        which = (groups if self.places is None else self.places[groups]).astype(np.intp)
+        if self.count <= numbers.size:
+            return Located(slice(None), self.count, which)
+        here, which = _numbered(which)
+        return Located(here, here.size, which)
 
 
 def _numbered(values: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -73,22 +77,23 @@ def _occurs(values: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 class Located:
-    """Some tokens' groups: the `groups` that occur among them, (here,), and which of these each has, (tokens,)."""
+    """Some tokens' groups: the `size` `groups` that may occur among them, and which of these each has, (tokens,)."""
 
-    def __init__(self, groups: NDArray[np.int64], which: NDArray[np.int64]) -> None:
+    def __init__(self, groups: NDArray[np.int64] | slice, size: int, which: NDArray[np.int64]) -> None:
         self.groups = groups
+        self.size = size
         self._which = which
-        self._indices: dict[int, NDArray[np.int64]] = {}
+        self._indices: dict[int, NDArray[np.int64]] = {1: which}
 
     def index(self, rows: int) -> NDArray[np.int64]:
-        """Return row * here + which, (rows * tokens,)."""
+        """Return row * size + which, (rows * tokens,)."""
         if rows not in self._indices:
-            self._indices[rows] = (np.arange(rows)[:, None] * self.groups.size + self._which).ravel()
+            self._indices[rows] = (np.arange(rows)[:, None] * self.size + self._which).ravel()
         return self._indices[rows]
 
     def count(self, kept: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Return how many of the tokens, or of those `kept` (tokens,), each group has, (here,)."""
-        return np.bincount(self._which if kept is None else self._which[kept], minlength=self.groups.size)
+        """Return how many of the tokens, or of those `kept` (tokens,), each group has, (size,)."""
+        return np.bincount(self._which if kept is None else self._which[kept], minlength=self.size)
 
 
 class ExplainedVariance:
@@ -126,11 +131,10 @@ class ExplainedVariance:
         if first >= last:
             return
         here = slice(first - tile.rows.start, last - tile.rows.start)
-        weights = tile.z[here] * 2.0**self._bits
-        np.rint(weights, out=weights)
-        sums = np.bincount(located.index(last - first), weights.ravel(), (last - first) * located.groups.size)
-        rows = np.arange(first, last) - self.rows.start
-        self._sums[rows[:, None], located.groups] += sums.reshape(last - first, -1).astype(np.int64)
+        weights = tile.multiples(self._bits)[here]
+        sums = np.bincount(located.index(last - first), weights.ravel(), (last - first) * located.size)
+        own = self._sums[first - self.rows.start : last - self.rows.start]
+        own[:, located.groups] += sums.reshape(last - first, -1).astype(np.int64)
         if tile.finite is not None:
             for feature, finite in zip(range(first, last), tile.finite[here], strict=True):
                 missing = self._missing.setdefault(feature, np.zeros_like(self._seen))

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loradash_assets.compute.statistics import Ranges, Tile
-
-_NEAR = 2.0**-26  # times the number of bins: rounding moves no place by more
+from loradash_assets.compute.statistics import Ranges, above, at_least
 
 
 @dataclass(frozen=True)
@@ -33,42 +31,21 @@ class HistogramCounter:
     def __init__(self, ranges: Ranges, bins: int) -> None:
         self._bins = bins
         self._edges = _edges(ranges, bins)
-        first, last = self._edges[:, 0], self._edges[:, -1]
-        self._slope = ranges.unit * (bins / (last - first))
-        self._offset = (ranges.centre - first) * (bins / (last - first))
+        # Finite activations < these are below the first edge, ..., not above the last one, below zero, not above zero.
+        zero = np.zeros((ranges.count.size, 1))
+        self._bounds = np.hstack([at_least(self._edges[:, :-1]), above(self._edges[:, -1:]), zero, above(zero)])
         self._total = np.zeros((ranges.count.size, bins), np.int64)
         self._above = np.zeros(ranges.count.size, np.int64)
         self._below = np.zeros(ranges.count.size, np.int64)
 
-    def update(self, tile: Tile) -> None:
-        """Take in a tile."""
-        rows = tile.rows
-        index = self._index(tile)
-        index += np.arange(index.shape[0])[:, None] * self._bins
-        counted = index.ravel() if tile.finite is None else index[tile.finite]
-        shape = self._total[rows].shape
-        self._total[rows] += np.bincount(counted, minlength=int(np.prod(shape))).reshape(shape)
-        for place in range(index.shape[0]):
-            values = tile.values[place] if tile.finite is None else tile.values[place][tile.finite[place]]
-            self._above[rows.start + place] += np.count_nonzero(values > 0)
-            self._below[rows.start + place] += np.count_nonzero(values < 0)
-
-    def _index(self, tile: Tile) -> NDArray[np.int64]:
-        """The bin of every activation, (rows, tokens): computed, and looked up where that comes near an edge."""
-        place = tile.z * self._slope[tile.rows, None]
-        place += self._offset[tile.rows, None]
-        index = place.astype(np.int64)
-        place -= index
-        place -= 0.5
-        near = np.abs(place, out=place) > 0.5 - _NEAR * self._bins
-        np.minimum(index, self._bins - 1, out=index)
-        if not near.any():
-            return index
-        for row in np.flatnonzero(near.any(axis=1)):
-            edges = self._edges[tile.rows.start + row]
-            found = np.searchsorted(edges, tile.values[row, near[row]].astype(np.float64), side="right") - 1
-            index[row, near[row]] = np.clip(found, 0, self._bins - 1)
-        return index
+    def update(self, rows: slice, ascending: NDArray[np.float32]) -> None:
+        """Take in features' activations (rows, tokens), each row in ascending order."""
+        for feature, values in enumerate(ascending, rows.start):
+            before = np.searchsorted(values, self._bounds[feature])
+            first, last, negative, not_positive = before[[0, -3, -2, -1]]
+            self._total[feature] += np.diff(before[:-2])
+            self._below[feature] += negative - first
+            self._above[feature] += last - not_positive
 
     def result(self) -> Histograms:
         """The counts; only the bin that zero falls into holds activations of both signs."""

@@ -47,14 +47,17 @@ class MomentCounter:
         """Take in a tile."""
         starts = np.arange(0, tile.z.shape[1], _SPAN)
         lengths = np.diff(starts, append=tile.z.shape[1])
+        sums = np.empty((_POWERS, tile.z.shape[0], starts.size), np.int64)
         power = tile.z * 2.0**_BITS
+        shifted = np.empty_like(power)
         for place in range(_POWERS):
-            shifted = power + _SHIFT
-            power *= tile.z
-            sums = np.add.reduceat(shifted.view(np.int64), starts, axis=1)  # (rows, spans), modulo 2**64
-            sums -= lengths * _SHIFT_BITS
-            self._sums[0, place, tile.rows] += (sums >> _HALF).sum(axis=1)
-            self._sums[1, place, tile.rows] += (sums & ((1 << _HALF) - 1)).sum(axis=1)
+            if place:
+                power *= tile.z
+            np.add(power, _SHIFT, out=shifted)
+            np.add.reduceat(shifted.view(np.int64), starts, axis=1, out=sums[place])  # modulo 2**64
+        sums -= lengths * _SHIFT_BITS
+        self._sums[0, :, tile.rows] += (sums >> _HALF).sum(axis=2)
+        self._sums[1, :, tile.rows] += (sums & ((1 << _HALF) - 1)).sum(axis=2)
 
     def result(self) -> Moments:
         """What the sums give, in Python's integers: exact until the last divisions."""

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from loradash_assets.compute.arrays import ranges
 from loradash_assets.compute.statistics import column_slices, row_slices
 
 _BITS = (12, 10, 10)  # of the digit found in each pass, the highest first
@@ -23,87 +24,86 @@ _SIGN = np.int32(-(1 << 31))
 class QuantileCounter:
     """The smallest activation that at least a share p of the finite ones does not exceed, for each p of `shares`.
 
-    That is numpy's method "inverted_cdf", with p * n taken exactly: always a recorded value. Memory: a counter for each
-    value of a digit, 4096 per feature in the first pass and 1024 per feature and share later.
+    That is numpy's method "inverted_cdf", with p * n taken exactly: always a recorded value. `shares` ascend. Memory: a
+    counter for each value of a digit, 4096 per feature in the first pass and 1024 per feature and share later.
     """
 
     def __init__(self, features: int, shares: Sequence[Fraction]) -> None:
-        self._features = features
         self._shares = shares
-        self._counts = np.zeros((features, 1 << _BITS[0]), np.int64)  # (rows, digits)
-        self._tables: list[NDArray[np.int32]] = []  # of each pass done: its row and digit -> the next pass's row, or -1
-        # Both (features, shares): the row that counts a share's next digit, and its rank among what that row counts.
-        self._rows = np.repeat(np.arange(features)[:, None], len(shares), axis=1)
-        self._ranks = np.zeros((features, len(shares)), np.int64)
-        self._keys = np.zeros((features, len(shares)), np.uint32)  # the digits found
+        self._passes = 0  # done
+        self._unknown = 32  # bits of a key
+        # Of each feature, the shares whose digits so far are the same are counted together, in the first one's row.
+        self._counts = np.zeros((features, 1, 1 << _BITS[0]), np.int64)  # (features, rows, digits)
+        self._rows = np.zeros((features, len(shares)), np.int64)
+        self._ranks = np.zeros((features, len(shares)), np.int64)  # of each share, from 1, among what its row counts
+        self._keys = np.zeros((features, len(shares)), np.uint32)  # the digits found, the others 0
+        self._bounds = np.zeros((features, 2 * len(shares)), np.float32)  # rows count from one bound up to another
         self._empty = np.zeros(features, np.bool_)
 
     def update(self, activations: NDArray[np.float32]) -> None:
-        """Take in activations (features, tokens)."""
+        """Take in activations (features, tokens), in the first pass."""
+        features, digits = self._counts.shape[0], self._counts.shape[-1]
         for columns in column_slices(activations.shape[1]):
             part = activations[:, columns]
-            for features in row_slices(slice(0, self._features), part.shape[1]):
-                self._count(features, _ordered(part[features]))
+            for rows in row_slices(slice(0, features), part.shape[1]):
+                index = (_ordered(part[rows]) >> np.uint32(32 - _BITS[0])).astype(np.intp)
+                index += np.arange(index.shape[0])[:, None] * digits
+                counts = self._counts[rows]
+                counts += np.bincount(index.ravel(), minlength=counts.size).reshape(counts.shape)
 
-    def _count(self, features: slice, keys: NDArray[np.uint32]) -> None:
-        shift = 32 - _BITS[0]
-        index = (keys >> shift).astype(np.intp)
-        index += np.arange(features.start, features.stop)[:, None] << _BITS[0]
-        keys, index = keys.ravel(), index.ravel()
-        for table, bits in zip(self._tables, _BITS[1:], strict=False):
-            row = table.ravel().take(index)
-            found = np.flatnonzero(row >= 0)
-            shift -= bits
-            keys = keys[found]
-            index = (row[found].astype(np.intp) << bits) + ((keys >> shift) & np.uint32((1 << bits) - 1))
-        each = self._counts.shape[0] // self._features
-        counts = self._counts[features.start * each : features.stop * each]
-        index -= features.start * each * counts.shape[1]
-        counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
+    def update_sorted(self, rows: slice, ascending: NDArray[np.float32]) -> None:
+        """Take in features' activations (rows, tokens), each row in ascending order, in a later pass."""
+        bits = _BITS[self._passes]
+        for feature, values in enumerate(ascending, rows.start):
+            counts = self._counts[feature]
+            starts, ends = np.searchsorted(values, self._bounds[feature]).reshape(2, -1)
+            lengths = ends - starts
+            digits = _ordered(values[ranges(starts, lengths)]) >> np.uint32(self._unknown - bits)
+            index = (digits & np.uint32((1 << bits) - 1)) + np.repeat(np.arange(starts.size) << bits, lengths)
+            counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
 
     def next_pass(self) -> bool:
         """End the pass; return whether another is needed."""
-        done = len(self._tables)
-        if done == 0:
+        if self._passes == 0:
             self._rank()
-        digits = self._find()
-        self._keys = (self._keys << np.uint32(_BITS[done])) | digits.astype(np.uint32)
-        table = np.full(self._counts.shape, -1, np.int32)
-        following = np.arange(digits.size).reshape(digits.shape)
-        for place in range(digits.shape[1])[::-1]:  # of shares with the same digits the first one's row counts for all
-            table[self._rows[:, place], digits[:, place]] = following[:, place]
-        self._rows = table[self._rows, digits].astype(np.int64)
-        self._tables.append(table)
-        if len(self._tables) == len(_BITS):
+        self._unknown -= _BITS[self._passes]
+        self._keys |= self._find().astype(np.uint32) << np.uint32(self._unknown)
+        self._passes += 1
+        if self._passes == len(_BITS):
             return False
-        self._counts = np.zeros((digits.size, 1 << _BITS[done + 1]), np.int64)
+        first = np.diff(self._keys, axis=1, prepend=~self._keys[:, :1]) != 0
+        self._rows = np.maximum.accumulate(np.where(first, np.arange(len(self._shares)), 0), axis=1)
+        first &= ~self._empty[:, None]
+        # A row that another one counts for, or that has nothing to count, is from a bound up to itself.
+        ends = self._keys + (first.astype(np.uint32) << np.uint32(self._unknown))
+        self._bounds = np.concatenate([_activations(self._keys), _activations(ends)], axis=1)
+        self._counts = np.zeros((*self._keys.shape, 1 << _BITS[self._passes]), np.int64)
         return True
 
     def _rank(self) -> None:
         """Turn shares into ranks, from 1, among the finite activations."""
-        self._counts[:, :_INFINITE] = self._counts[:, -_INFINITE:] = 0
-        counts = self._counts.sum(axis=1)
+        finite = self._counts[:, 0]
+        finite[:, :_INFINITE] = finite[:, -_INFINITE:] = 0
+        counts = finite.sum(axis=1)
         self._empty = counts == 0
         for feature, count in enumerate(counts.tolist()):
             self._ranks[feature] = [max(1, -(-share.numerator * count // share.denominator)) for share in self._shares]
 
     def _find(self) -> NDArray[np.int64]:
         """The digit of each share, (features, shares); its rank becomes the one among what has that digit."""
-        upto = np.cumsum(self._counts, axis=1)  # (rows, digits)
         digits = np.zeros(self._ranks.shape, np.int64)
-        for place in range(digits.shape[1]):
-            rows = upto[self._rows[:, place]]  # (features, digits)
-            digit = (rows < self._ranks[:, place, None]).sum(axis=1)
-            digits[:, place] = np.minimum(digit, rows.shape[1] - 1)  # beyond the last one where nothing is finite
-            before = np.take_along_axis(rows, np.maximum(digits[:, place, None] - 1, 0), axis=1)[:, 0]
-            self._ranks[:, place] -= np.where(digits[:, place] > 0, before, 0)
+        for feature, counts in enumerate(self._counts):
+            upto = np.cumsum(counts, axis=1)  # (rows, digits)
+            for share, row in enumerate(self._rows[feature]):
+                digit = int(np.searchsorted(upto[row], self._ranks[feature, share]))
+                digit = min(digit, counts.shape[1] - 1)  # beyond the last one where nothing is finite
+                digits[feature, share] = digit
+                self._ranks[feature, share] -= upto[row, digit] - counts[row, digit]
         return digits
 
     def result(self) -> NDArray[np.float64]:
         """The quantiles, (features, shares), once all passes are done; 0 where nothing is finite."""
-        bits = np.where(self._keys >> np.uint32(31) == 1, self._keys ^ np.uint32(1 << 31), ~self._keys)
-        values = bits.astype(np.uint32).view(np.float32)
-        return np.where(self._empty[:, None], np.float32(0), values).astype(np.float64)
+        return np.where(self._empty[:, None], np.float32(0), _activations(self._keys)).astype(np.float64)
 
 
 def _ordered(activations: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -113,3 +113,8 @@ def _ordered(activations: NDArray[np.float32]) -> NDArray[np.uint32]:
     turned |= _SIGN
     turned ^= bits
     return turned.view(np.uint32)
+
+
+def _activations(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """The inverse of `_ordered`."""
+    return np.where(keys >> np.uint32(31) == 1, keys ^ np.uint32(1 << 31), ~keys).view(np.float32)

@@ -7,13 +7,14 @@ in which order these came, to the bit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 TILE = 1 << 16  # activations worked on at a time, so that the float64 copies stay in the cache
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,18 @@ class Tile:
     values: NDArray[np.float32]  # (rows, tokens)
     z: NDArray[np.float64]  # (rows, tokens)
     finite: NDArray[np.bool_] | None  # (rows, tokens); None if everything is
+    _multiples: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+
+    @cached_property
+    def ascending(self) -> NDArray[np.float32]:
+        """Every feature's values in ascending order, (rows, tokens), NaN last."""
+        return np.sort(self.values, axis=1)
+
+    def multiples(self, bits: int) -> NDArray[np.float64]:
+        """`z` in units of 2**-bits, rounded to whole ones, (rows, tokens)."""
+        if bits not in self._multiples:
+            self._multiples[bits] = np.rint(self.z * 2.0**bits)
+        return self._multiples[bits]
 
 
 def column_slices(tokens: int) -> list[slice]:
@@ -92,6 +105,32 @@ def row_slices(rows: slice, tokens: int) -> list[slice]:
     """Cut features into tiles of this many tokens, at least 1."""
     step = max(1, TILE // tokens)
     return [slice(first, min(first + step, rows.stop)) for first in range(rows.start, rows.stop, step)]
+
+
+def sorted_tiles(activations: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield tiles of activations (features, tokens), each feature's in ascending order, with the features' rows."""
+    for columns in column_slices(activations.shape[1]):
+        part = activations[:, columns]
+        for rows in row_slices(slice(0, part.shape[0]), part.shape[1]):
+            yield rows, np.sort(part[rows], axis=1)
+
+
+def at_least(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The lowest float32 that is not below each bound, never -inf: what is not below the one is not below the other."""
+    within = np.clip(bounds, -_LARGEST, _LARGEST).astype(np.float32)
+    return np.where(within < bounds, next_above(within), within)
+
+
+def above(bounds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The lowest float32 above each bound, never -inf: what is not below it lies above the bound."""
+    lowest = at_least(bounds)
+    return np.where(lowest > bounds, lowest, next_above(lowest))
+
+
+def next_above(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The lowest float32 above each; infinity above the largest finite one."""
+    with np.errstate(over="ignore"):
+        return np.nextafter(values, np.float32(np.inf))
 
 
 def tiles(activations: NDArray[np.float32], ranges: Ranges, rows: slice) -> Iterator[Tile]:

@@ -14,7 +14,7 @@ from loradash_assets.compute.explained import ExplainedVariance, Groups
 from loradash_assets.compute.histogram import HistogramCounter
 from loradash_assets.compute.moments import MomentCounter
 from loradash_assets.compute.quantiles import QuantileCounter
-from loradash_assets.compute.statistics import RangeCounter, Ranges, column_slices, tiles
+from loradash_assets.compute.statistics import RangeCounter, Ranges, column_slices, sorted_tiles, tiles
 from loradash_assets.compute.views import View
 from loradash_assets.schema import DENSITY_MULTIPLES, QUANTILE_SHARES, STATISTICS
 
@@ -35,7 +35,8 @@ class Summary:
     """The statistics of one view; `filtered` says whether it is given only the tokens that lists may hold.
 
     The first pass finds ranges, the second moments and histograms, the third densities. Quantiles take these three;
-    explained variance takes the second and as many more as its sums need to stay small.
+    explained variance takes the second and as many more as its sums need to stay small. What only counts activations
+    between bounds has them sorted first, tile by tile: numpy's vectorised sort is faster than looking each one up.
     """
 
     def __init__(self, view: View, bins: int, groups: TokenGroups, *, filtered: bool = False) -> None:
@@ -46,27 +47,24 @@ class Summary:
         self._ranges = RangeCounter(view.features)
         self._quantiles = QuantileCounter(view.features, QUANTILE_SHARES)
         self._ranged: _Ranged | None = None
-        self._quantiles_missing = True
 
     def update(self, numbers: NDArray[np.int64], activations: NDArray[np.float32]) -> None:
         """Take in a chunk of this pass."""
         if activations.size == 0:
             return
-        if self._quantiles_missing:
-            self._quantiles.update(activations)
         if self._ranged is None:
             self._ranges.update(activations)
+            self._quantiles.update(activations)
         else:
             self._ranged.update(numbers, activations)
 
     def next_pass(self) -> bool:
         """End the pass; return whether another is needed."""
-        if self._quantiles_missing:
-            self._quantiles_missing = self._quantiles.next_pass()
         if self._ranged is None:
-            self._ranged = _Ranged(self._ranges.result(), self._bins, self._groups)
+            self._quantiles.next_pass()
+            self._ranged = _Ranged(self._ranges.result(), self._quantiles, self._bins, self._groups)
             return True
-        return self._ranged.next_pass() or self._quantiles_missing
+        return self._ranged.next_pass()
 
     def table(self) -> pa.Table:
         """Return the STATISTICS rows, once all passes are done."""
@@ -101,23 +99,26 @@ class Summary:
 class _Ranged:
     """The statistics that need the ranges, from the second pass on."""
 
-    def __init__(self, ranges: Ranges, bins: int, groups: TokenGroups) -> None:
+    def __init__(self, ranges: Ranges, quantiles: QuantileCounter, bins: int, groups: TokenGroups) -> None:
         self.ranges = ranges
+        self._quantiles = quantiles
         self._features = slice(0, ranges.count.size)
         self._counter = MomentCounter(ranges)
         self.histogram = HistogramCounter(ranges, bins)
         self.token = ExplainedVariance(ranges, groups.token)
         self.position = ExplainedVariance(ranges, groups.position)
         self.density: DensityCounter | None = None
-        self._density_missing = True
+        self._quantiles_missing = True
         self._unfinished = [self.token, self.position]
 
     def update(self, numbers: NDArray[np.int64], activations: NDArray[np.float32]) -> None:
         if self.density is None:
             self._first(numbers, activations)
             return
-        if self._density_missing:
-            self.density.update(activations)
+        if self._quantiles_missing:
+            for rows, ascending in sorted_tiles(activations):
+                self._quantiles.update_sorted(rows, ascending)
+                self.density.update(rows, ascending)
         for columns in column_slices(numbers.size):
             for explained in self._unfinished:
                 located = explained.locate(numbers[columns])
@@ -130,7 +131,8 @@ class _Ranged:
             by_token, by_position = (each.locate(numbers[columns]) for each in (self.token, self.position))
             for tile in tiles(activations[:, columns], self.ranges, self._features):
                 self._counter.update(tile)
-                self.histogram.update(tile)
+                self._quantiles.update_sorted(tile.rows, tile.ascending)
+                self.histogram.update(tile.rows, tile.ascending)
                 self.token.update(tile, by_token)
                 self.position.update(tile, by_position)
 
@@ -138,7 +140,7 @@ class _Ranged:
         if self.density is None:
             self.moments = self._counter.result()
             self.density = DensityCounter(self.ranges, self.moments.std, DENSITY_MULTIPLES)
-        else:
-            self._density_missing = False
+        if self._quantiles_missing:
+            self._quantiles_missing = self._quantiles.next_pass()
         self._unfinished = [explained for explained in self._unfinished if explained.next_pass(self.moments)]
-        return bool(self._unfinished) or self._density_missing
+        return bool(self._unfinished) or self._quantiles_missing

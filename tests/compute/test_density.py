@@ -18,5 +18,5 @@ def test_a_threshold_that_float32_cannot_hold(value: float, side: int) -> None:
     ranges = RangeCounter(1)
     ranges.update(activations)
     counter = DensityCounter(ranges.result(), std, [1, 2])
-    counter.update(activations)
+    counter.update(slice(0, 1), np.sort(activations, axis=1))
     assert counter.result().tolist() == [[0.5 if side < 0 else 0, 0]]
