@@ -7,7 +7,7 @@ says which modules it adapts, with which rank and scaling, and which tensors it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +28,7 @@ from loradash_assets.compute.experts import (
     parameter_obstacle,
     place,
 )
-from loradash_assets.compute.reach import NEVER_CALLED, never_called
+from loradash_assets.compute.reach import NEVER_CALLED, called_modules
 from loradash_assets.schema import FEATURES
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ def read_catalogue(
         )
     skeleton = _meta_model(base, trust_remote_code=trust_remote_code)
     names = [*(name for name, _ in skeleton.named_modules()), *expert_names(skeleton)]
+    called = called_modules(skeleton)  # before PEFT: an adapted module runs several
     model = _adapted(skeleton, config)
     tensors = _converted(_tensors(directory), model, config)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     _check_tensors(expected, _saved_embeddings(model), tensors, directory)
-    modules, unrecorded = _modules(model, names, tensors)
+    modules, unrecorded = _modules(model, names, called, tensors)
     if not modules:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in [*unrecorded.items()][:MAX_NAMED])
         raise AdapterError(f"adapter.path: {directory} has no module that can be recorded: {reasons}")
@@ -209,16 +210,16 @@ def _resized(embeddings: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
 
 
 def _modules(
-    model: PeftModel, names: Sequence[str], tensors: Mapping[str, Tensor]
+    model: PeftModel, names: Sequence[str], called: Collection[str] | None, tensors: Mapping[str, Tensor]
 ) -> tuple[list[AdaptedModule], dict[str, str]]:
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import ParamWrapper
 
     adapted = {name: module for name, module in model.get_base_model().named_modules() if isinstance(module, LoraLayer)}
     unrecorded = dict(_unrecorded(adapted))
-    called: dict[str, Any] = {name: module for name, module in adapted.items() if not isinstance(module, ParamWrapper)}
-    idle = never_called(cast("PreTrainedModel", model.get_base_model()), called)
-    unrecorded = {**dict.fromkeys(idle, NEVER_CALLED), **unrecorded}
+    for name, module in adapted.items():
+        if called is not None and name not in called and not isinstance(module, ParamWrapper):
+            unrecorded.setdefault(name, NEVER_CALLED)
     parts = [
         (part, cast("Any", module))
         for path, module in adapted.items()

@@ -11,6 +11,7 @@ import copy
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
 from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
-from loradash_assets.compute.readings import Readings
+from loradash_assets.compute.readings import Complete, Readings
 from loradash_assets.compute.routed import Pending, Recorded, joined
 from loradash_assets.compute.routing import RoutedExperts
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRIAL_TOKENS = 64
-PROBE_TOKENS = 48
+PROBE_TOKENS = 32
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 OUT_OF_MEMORY = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "not enough memory")
 PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
@@ -101,7 +102,8 @@ class AdaptedModel:
         """Have the layers of `modules` run and recorded in the cheapest way that is exact."""
         for module in modules:
             _check_loaded(self._layers[module.name], module)
-        seen = self._inputs()
+        seen, once = self._inputs()
+        self._stops = once and not self._experts
         tied = _tied(self._peft)
         folded = {name for name, layer in self._layers.items() if name in seen and fold(layer, seen[name], tied)}
         self.folded = len(folded)
@@ -110,19 +112,24 @@ class AdaptedModel:
             if name not in folded and can_be_fused(layer):
                 fuse(layer, partial(self._readings.of, name))
 
-    def _inputs(self) -> dict[str, torch.Tensor]:
-        """What the adapted modules read in a pass over a few tokens: which of them read the very same tensor."""
+    def _inputs(self) -> tuple[dict[str, torch.Tensor], bool]:
+        """What the adapted modules read in a pass over a few tokens, and whether each of them is called just once.
+
+        Which of them read the very same tensor can be seen by that.
+        """
         seen: dict[str, torch.Tensor] = {}
+        calls = Counter[str]()
 
         def look(name: str, _: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             seen[name] = args[0]
+            calls[name] += 1
 
         hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in self._layers.items()]
         tokens = min(TRIAL_TOKENS, self._positions)
         self._run(self._call.forward([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)]))
         for hook in hooks:
             hook.remove()
-        return seen
+        return seen, all(calls[name] == 1 for name in self._layers)
 
     @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
     def record(self, rows: Sequence[Tokens], pasts: Sequence[Past | None] = (), keep: Sequence[int] = ()) -> Pending:
@@ -156,7 +163,8 @@ class AdaptedModel:
 
     def _recorded_batch(self, rows: Sequence[Tokens], pasts: Sequence[Past], keep: Sequence[int]) -> Pending:
         forward = self._call.forward(rows, pasts, sorted(keep))
-        self._run(forward)
+        with suppress(Complete):  # what comes after the last adapted module matters to pasts alone
+            self._run(forward, stop=self._stops and not keep)
         lengths = np.array([len(row) for row in rows])
         real = np.flatnonzero(np.arange(lengths.max()) < lengths[:, None])  # on the host: no need to wait for the mask
         routed = {owner: experts.recorded(forward.mask) for owner, experts in self._experts.items()}
@@ -164,8 +172,8 @@ class AdaptedModel:
         self._readings.forget()
         return Pending(lambda: Recorded(values(), routed), forward.kept())
 
-    def _run(self, forward: Forward) -> torch.Tensor:
-        self._readings.start(forward.mask.shape[0], forward.mask.shape[1])
+    def _run(self, forward: Forward, *, stop: bool = False) -> torch.Tensor:
+        self._readings.start(forward.mask.shape[0], forward.mask.shape[1], stop=stop)
         for experts in self._experts.values():
             experts.start(forward.mask.numel())
         return self._body(**forward.arguments)[0]  # last hidden states, or logits where the head is adapted

@@ -16,6 +16,10 @@ from loradash_assets.compute.errors import AdapterError
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 
 
+class Complete(Exception):
+    """Every module has been read: the rest of the forward pass has nothing more to tell."""
+
+
 class Readings:
     """Hooks on the layers of `modules` that see every token, and what they read in the running forward pass.
 
@@ -32,6 +36,7 @@ class Readings:
         self._inputs: list[SharedInput] = []
         self._called: set[str] = set()
         self._shape = (0, 0)
+        self._stops = False
         for group in _same_input(modules, seen):
             self._watch_linear(group, layers)
         for module in modules:
@@ -39,10 +44,11 @@ class Readings:
                 self._watch_embedding(module, layers[module.name])
         self._order = self._order_of(modules)
 
-    def start(self, batch: int, seq: int) -> None:
-        """Make room for a forward pass over (batch, seq) tokens."""
+    def start(self, batch: int, seq: int, *, stop: bool = False) -> None:
+        """Make room for a forward pass over (batch, seq) tokens; one to `stop` raises Complete at the last module."""
         self.forget()
         self._shape = (batch, seq)
+        self._stops = stop
         self._matrices = {
             device: torch.empty(height, batch * seq, device=device) for device, height in self._heights.items()
         }
@@ -118,6 +124,8 @@ class Readings:
                 )
             self._called.add(name)
             reader(x)
+            if self._stops and len(self._called) == len(self._names):
+                raise Complete
 
         layer.register_forward_pre_hook(read)
 

@@ -110,7 +110,7 @@ def _case(directory: Path, config: PretrainedConfig, *, bfloat16: bool = False, 
 
 
 def _keep_inputs(module: torch.nn.Module, kept: list[torch.Tensor]) -> None:
-    module.register_forward_pre_hook(lambda _, args: kept.append(args[0].detach().double()))
+    module.register_forward_pre_hook(lambda _, args: kept.append(args[0].detach().double()), prepend=True)
 
 
 def _brute_force(case: Case, dtype: torch.dtype, convert: Callable[[Any], Any]) -> Values:
@@ -136,10 +136,11 @@ def _root_mean_square(values: torch.Tensor) -> torch.Tensor:
 def _assert_exact(case: Case, dtype: str = "float32") -> None:
     """(a) and (b) of the project's semantics, in a padded batch."""
     base = case.load(dtype)
+    model = AdaptedModel(base, case.adapter, case.modules, own_base=True)
     seen: dict[str, list[torch.Tensor]] = {module.name: [] for module in case.modules}
-    for name, kept in seen.items():  # a LoRA layer hands its own input to the layer that it wraps
+    for name, kept in seen.items():
         _keep_inputs(base.get_submodule(name), kept)
-    recorded = dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
+    recorded = dense(model, EXAMPLES)
     assert recorded.dtype == torch.float32
     assert recorded.shape == (sum(module.rank for module in case.modules), sum(LENGTHS))
     real = torch.cat([torch.arange(max(LENGTHS)) < length for length in LENGTHS])  # (batch * seq,)
@@ -282,11 +283,12 @@ def test_the_probe_stays_within_the_positions_and_needs_few_tokens(tmp_path: Pat
     assert _case(tmp_path, CONFIGS["gpt2"]).model().is_prefix_determined(examples)
 
 
-def test_a_module_that_runs_twice_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer", [0, 1])  # after the last one nothing need run
+def test_a_module_that_runs_twice_is_refused_by_name(tmp_path: Path, layer: int) -> None:
     case = _case(tmp_path, CONFIGS["llama"], target_modules=["up_proj"])
     base = case.load()
-    base.model.layers[0].mlp.register_forward_hook(lambda mlp, args, _: mlp.forward(*args))
-    with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees"):
+    base.model.layers[layer].mlp.register_forward_hook(lambda mlp, args, _: mlp.forward(*args))
+    with pytest.raises(AdapterError, match=rf"model\.layers\.{layer}\.mlp\.up_proj sees"):
         dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
 
 
@@ -300,6 +302,22 @@ def test_a_module_whose_rows_are_not_the_tokens_is_refused_by_name(tmp_path: Pat
         AdapterError, match=r"model\.layers\.0\.mlp\.up_proj sees inputs of shape \(40, 5, 16\) for 5 x 40"
     ):
         dense(AdaptedModel(base, case.adapter, case.modules), EXAMPLES)
+
+
+def test_nothing_runs_after_the_last_adapted_module_unless_a_past_is_kept(tmp_path: Path) -> None:
+    case = _case(tmp_path, CONFIGS["llama"], target_modules=["up_proj", "k_proj"], layers_to_transform=[0])
+    base, called = case.load(), list[str]()
+    model = AdaptedModel(base, case.adapter, case.modules, own_base=True)
+    watched = ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.down_proj", "model.layers.1", "model.norm")
+    for name in watched:
+        base.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
+    first = model.record([EXAMPLES[3][:9]], keep=[0])
+    assert called == [*watched]
+    called.clear()
+    second = model.record([EXAMPLES[3][9:]], first.pasts)
+    assert called == [*watched[:1]]
+    parts = [part.result().dense for part in (first, second)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), dense(case.model(), EXAMPLES[3:4]), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(
