@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import logging
 import warnings
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
 
     Raises RunError, SettingsError or InputError with a message for the user.
     """
+    gc.freeze()  # what the libraries made while they were imported stays: not to be looked through again and again
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"console": _console}))
     with (
         warnings.catch_warnings(),

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
@@ -132,7 +133,15 @@ def dataset_source(settings: Settings) -> HubSource | LocalSource:
 
 def _content(file: Path) -> str:
     status = file.stat()
-    return file_digest(file) if status.st_size <= HASHED_BYTES else f"{status.st_size} {status.st_mtime_ns}"
+    if status.st_size > HASHED_BYTES:
+        return f"{status.st_size} {status.st_mtime_ns}"
+    return _digest(file, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(1024)
+def _digest(file: Path, _status: tuple[int, ...]) -> str:
+    """The file's SHA-256, read again once its status changes: sources are looked at before and in every run."""
+    return file_digest(file)
 
 
 def _revision(name: str, kind: str, error: type[InputError], field: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from loradash_assets.compute.allocator import freed_memory_kept
 from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import experts_per_token
@@ -140,7 +142,8 @@ def record_activations(
     batches = plan_recording(examples, 0 if alone else recording.batch_tokens, chunk_tokens, share=obstacle is None)
     plan = RecordingPlan.of(examples, batches, modules, model.device.type)
     started = time.monotonic()
-    with tqdm(total=tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
+    kept = freed_memory_kept() if model.device.type == "cpu" else nullcontext()
+    with kept, tqdm(total=tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
         recorded = record(plan, model.record, target, _progress(bar, log))
     seconds = time.monotonic() - started
     if model.halved:

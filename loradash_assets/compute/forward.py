@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRIAL_TOKENS = 64
-PROBE_TOKENS = 32
+PROBE_TOKENS = 16
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 OUT_OF_MEMORY = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "not enough memory")
 PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype

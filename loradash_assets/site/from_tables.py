@@ -167,7 +167,7 @@ def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
 
 def shortest(values: np.ndarray) -> list[float]:
     """Return each float32 as the float64 whose decimal form is the float32's shortest one (0.1, not 0.1000000015)."""
-    return values.astype("U").astype(np.float64).tolist()
+    return pa.array(values).cast(pa.string()).cast(pa.float64()).to_pylist()
 
 
 def _recorded(value: float) -> float:

@@ -128,11 +128,11 @@ class Noting:
         }
         self._x: dict[str, torch.Tensor] = {}
         self._inner: dict[str, list[torch.Tensor]] = {}
-        for name in self._reads:
-            base.get_submodule(name).register_forward_pre_hook(self._note(name))
         for name in {name for name, _ in self._fused}:
             self._note_experts(name, base.get_submodule(name))
-        self._model = AdaptedModel(base, made.adapter, self._modules)
+        self._model = AdaptedModel(base, made.adapter, self._modules, own_base=True)
+        for name in self._reads:
+            base.get_submodule(name).register_forward_pre_hook(self._note(name), prepend=True)
         self.noted: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
         self.shares = self._model.problem_with_pasts([np.array(TRUNKS[0])]) is None
 
