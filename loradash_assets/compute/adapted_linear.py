@@ -23,7 +23,6 @@ from loradash_assets.compute.features import ADAPTER_NAME
 BLOCK = 256  # columns of a weight
 # Of a folded layer's outputs, in units of PEFT's own error on the same inputs. The promise for a feature is 2.
 MAX_FOLDED_ERROR = 1.1
-TRIAL_ROWS = 16  # of x: outputs enough to know their mean error within a percent or two
 
 
 def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:
@@ -38,8 +37,6 @@ def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:
     before = dict(linear.named_parameters(recurse=False))
     if x.device.type == "mps" or (layer.lora_bias[ADAPTER_NAME] and "bias" not in before):  # mps has no float64
         return False
-    x = x.flatten(0, -2)
-    x = x[:: max(1, len(x) // TRIAL_ROWS)]
     tensors = {name: tensor.double() for name, tensor in layer.state_dict().items()}
     exact = torch.func.functional_call(layer, tensors, x.double())
     error = (layer(x) - exact).norm()
