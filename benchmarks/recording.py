@@ -74,7 +74,7 @@ class Bench:
         write_catalogue(demo.adapter, self._base, directory, allow_pickle=False, trust_remote_code=False, rank=None)
         self._modules = read_modules(directory)
         base: Any = load_model(self._base, dtype="auto", device=torch.device("cpu"), trust_remote_code=False)
-        with nullcontext() if case.folds else patch.object(forward, "fold", lambda *_: False):
+        with nullcontext() if case.folds else patch.object(forward, "fold", lambda *_, **__: False):
             self._model = AdaptedModel(base, demo.adapter, self._modules)
         assert (self._model.folded > 0) == (case.folds and case.dtype == "float32")
         recording = demo.settings.recording

@@ -25,11 +25,11 @@ BLOCK = 256  # columns of a weight
 MAX_FOLDED_ERROR = 1.1
 
 
-def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:
-    """Put the adapter into a copy of the layer's weight, if that is float32 and the outputs for `x` stay as exact.
+def fold(layer: Any, x: torch.Tensor, tied: Collection[int], *, in_place: bool) -> bool:
+    """Put the adapter into the layer's weight, if that is float32 and the outputs for `x` stay as exact.
 
-    The copy replaces the weight in `layer`; the tensor itself is left as it is. `tied` are the ids of tensors that
-    others use too, which are left alone. Returns whether it was done.
+    Unless `in_place` a copy replaces the weight in `layer`, and the tensor itself is left as it is. `tied` are the ids
+    of tensors that others use too, which are left alone. Returns whether it was done.
     """
     linear = layer.get_base_layer()
     if type(layer) is not Linear or linear.weight.dtype != torch.float32 or id(linear.weight) in tied:
@@ -40,13 +40,18 @@ def fold(layer: Any, x: torch.Tensor, tied: Collection[int]) -> bool:
     tensors = {name: tensor.double() for name, tensor in layer.state_dict().items()}
     exact = torch.func.functional_call(layer, tensors, x.double())
     error = (layer(x) - exact).norm()
-    for name, parameter in before.items():
-        setattr(linear, name, torch.nn.Parameter(parameter.detach().clone(), requires_grad=False))
+    copies = {name: parameter.detach().clone() for name, parameter in before.items()}
+    if not in_place:
+        for name, copy in copies.items():
+            setattr(linear, name, torch.nn.Parameter(copy, requires_grad=False))
     layer.merge()
     if (layer(x) - exact).norm() <= MAX_FOLDED_ERROR * error:
         return True
     for name, parameter in before.items():
-        setattr(linear, name, parameter)
+        if in_place:
+            parameter.copy_(copies[name])
+        else:
+            setattr(linear, name, parameter)
     layer.merged_adapters.clear()
     return False
 

@@ -89,7 +89,7 @@ class AdaptedModel:
                 routed.setdefault(experts_of(module.name)[0], []).append(module)
         self._experts = {owner: RoutedExperts(owner, found[owner], of_owner) for owner, of_owner in routed.items()}
 
-        self._adapt(dense)
+        self._adapt(dense, in_place=own_base)
 
     def _without_head(self, modules: Sequence[AdaptedModule]) -> torch.nn.Module:
         base: Any = self._peft.get_base_model()
@@ -98,14 +98,18 @@ class AdaptedModel:
         return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
 
     @torch.no_grad()
-    def _adapt(self, modules: Sequence[AdaptedModule]) -> None:
+    def _adapt(self, modules: Sequence[AdaptedModule], *, in_place: bool) -> None:
         """Have the layers of `modules` run and recorded in the cheapest way that is exact."""
         for module in modules:
             _check_loaded(self._layers[module.name], module)
         seen, once = self._inputs()
         self._stops = once and not self._experts
         tied = _tied(self._peft)
-        folded = {name for name, layer in self._layers.items() if name in seen and fold(layer, seen[name], tied)}
+        folded = {
+            name
+            for name, layer in self._layers.items()
+            if name in seen and fold(layer, seen[name], tied, in_place=in_place)
+        }
         self.folded = len(folded)
         self._readings = Readings(modules, self._layers, seen)
         for name, layer in self._layers.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,9 +344,11 @@ def test_a_model_with_a_base_of_its_own_records_the_same_and_keeps_no_second_wei
 ) -> None:
     case = _case(tmp_path, CONFIGS["qwen2"], **options)
     base = case.load()
-    weights = [weakref.ref(base.get_submodule(module.name).weight) for module in case.modules]
+    weights = {module.name: base.get_submodule(module.name).weight for module in case.modules}
+    before = {name: weight.clone() for name, weight in weights.items()}
     own = AdaptedModel(base, case.adapter, case.modules, own_base=True)
-    assert sum(weight() is None for weight in weights) == own.folded > 0
+    assert all(base.get_submodule(name).get_base_layer().weight is weight for name, weight in weights.items())
+    assert sum(not torch.equal(weight, before[name]) for name, weight in weights.items()) == own.folded > 0
     shared = case.model()
     assert own.folded == shared.folded
     assert torch.equal(dense(own, EXAMPLES), dense(shared, EXAMPLES))
