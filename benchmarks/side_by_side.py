@@ -10,6 +10,7 @@ about half an hour on two cores, all else idle. `--method` measures some of them
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ class Bench:
         self._inputs = inputs
         self._cache = cache
         self._number = 0
+        shutil.rmtree(cache / "runs", ignore_errors=True)  # of one that was stopped
 
     def run(self, method: Method) -> tuple[Run, float]:
         """Run a method once; return the run and its largest difference. Raises WrongLists or RuntimeError."""
