@@ -6,14 +6,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import Path
 
 from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
 from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
 from loradash_assets.compute.model import HUB_FILES, PACKAGE_SCHEME, package_file
 from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local, last_part
-from loradash_assets.store import file_digest, fingerprint
+from loradash_assets.store import fingerprint, known_digest
 
 ADAPTER_SETTING = "adapter.path"  # what the numerics call the setting, whichever adapter they look at
 HASHED_BYTES = 256 * 1024 * 1024
@@ -135,13 +134,7 @@ def _content(file: Path) -> str:
     status = file.stat()
     if status.st_size > HASHED_BYTES:
         return f"{status.st_size} {status.st_mtime_ns}"
-    return _digest(file, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-
-
-@lru_cache(1024)
-def _digest(file: Path, _status: tuple[int, ...]) -> str:
-    """The file's SHA-256, read again once its status changes: sources are looked at before and in every run."""
-    return file_digest(file)
+    return known_digest(file)  # sources are looked at before and in every run
 
 
 def _revision(name: str, kind: str, error: type[InputError], field: str) -> str:

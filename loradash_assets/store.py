@@ -16,13 +16,15 @@ import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from filelock import FileLock
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"  # at the end of a name: not complete
+REFERENCES = "references"  # a directory beside the stages: which entry is an asset's latest
 Facts = dict[str, Any]
 
 
@@ -77,7 +79,7 @@ class Store:
         with FileLock(f"{target}.lock"):
             if (found := self.find(stage, fingerprint)) is not None:
                 return found, True
-            partial = target.with_name(f"{fingerprint}.partial")
+            partial = target.with_name(f"{fingerprint}{PARTIAL}")
             for leftover in [target] if resumable else [target, partial]:
                 shutil.rmtree(leftover, ignore_errors=True)
             partial.mkdir(exist_ok=True)
@@ -97,6 +99,17 @@ def file_digest(file: Path) -> str:
     """Return the SHA-256 of the file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_digest(file: Path) -> str:
+    """Return the same as `file_digest`; the bytes are read again only once the file's status has changed."""
+    status = file.stat()
+    return _digest(file, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(1024)
+def _digest(file: Path, _status: tuple[int, ...]) -> str:
+    return file_digest(file)
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import InputError
 from loradash_assets.settings import Settings
-from loradash_assets.store import Entry, Facts, Store, fingerprint, is_intact, write_atomically
+from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, is_intact, write_atomically
 
 STORE_IO = "store_io"
 IN_STORE = {"dagster/io_manager_key": STORE_IO}
@@ -50,7 +50,7 @@ class StoreIOManager(dg.IOManager):
         self._intact: set[Path] = set()  # entries that this process built or checked
 
     def _reference(self, key: dg.AssetKey) -> Path:
-        return self._project.store.root / "references" / f"{'/'.join(key.path)}.json"
+        return self._project.store.root / REFERENCES / f"{'/'.join(key.path)}.json"
 
     def handle_output(self, context: dg.OutputContext, obj: Entry) -> None:
         """Note which entry the asset's latest materialisation is."""

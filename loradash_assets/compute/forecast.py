@@ -58,16 +58,18 @@ class Room:
         return max(0, self.expected - self.there)
 
     def __str__(self) -> str:
-        recorded = f", of which {_size(self.there)} are there" if self.there else ""
-        return f"the recording takes {_size(self.expected)} in the store{recorded}; {_size(self.free)} are free"
+        recorded = f", of which {bytes_text(self.there)} are there" if self.there else ""
+        return (
+            f"the recording takes {bytes_text(self.expected)} in the store{recorded}; {bytes_text(self.free)} are free"
+        )
 
     def check(self, directory: Path) -> None:
         """Raise StorageError if the disk has not enough room."""
         if self.needed > self.free:
             raise StorageError(
-                f"store.path: recording needs {_size(self.needed)} more below {directory}, where {_size(self.free)} "
-                "are free: make room there, name a store on a larger disk, or record less (dataset.num_examples, "
-                "dataset.max_tokens)"
+                f"store.path: recording needs {bytes_text(self.needed)} more below {directory}, where "
+                f"{bytes_text(self.free)} are free: make room there ('loradash clean' lists what is not in use), "
+                "name a store on a larger disk, or record less (dataset.num_examples, dataset.max_tokens)"
             )
 
 
@@ -76,7 +78,7 @@ def free_bytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
-def _size(size: int) -> str:
+def bytes_text(size: int) -> str:
     """Bytes as people read them, in powers of 1000 as disks are sold: "18.0 GB"."""
     value, unit = float(size), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):

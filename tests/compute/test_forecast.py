@@ -94,7 +94,8 @@ def test_sizes_as_people_read_them(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as error:
         room.check(tmp_path)
     assert str(error.value) == (
-        f"store.path: recording needs 17.9 GB more below {tmp_path}, where 999.9 kB are free: make room there, name a "
+        f"store.path: recording needs 17.9 GB more below {tmp_path}, where 999.9 kB are free: make room there "
+        "('loradash clean' lists what is not in use), name a "
         "store on a larger disk, or record less (dataset.num_examples, dataset.max_tokens)"
     )
 

@@ -343,8 +343,8 @@ def test_a_model_with_a_base_of_its_own_records_the_same_and_keeps_no_second_wei
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
     case = _case(tmp_path, CONFIGS["qwen2"], **options)
-    base = case.load()
-    weights = {module.name: base.get_submodule(module.name).weight for module in case.modules}
+    base: Any = case.load()
+    weights: dict[str, Any] = {module.name: base.get_submodule(module.name).weight for module in case.modules}
     before = {name: weight.clone() for name, weight in weights.items()}
     own = AdaptedModel(base, case.adapter, case.modules, own_base=True)
     assert all(base.get_submodule(name).get_base_layer().weight is weight for name, weight in weights.items())
