@@ -1,4 +1,4 @@
-"""The command line: `loradash build | generate | render | annotate | ui | init`.
+"""The command line: `loradash build | generate | render | annotate | ui | clean | init`.
 
 The project is the working directory; `loradash.yaml` there holds the settings, and options override it for one run.
 `build` and `generate` run the Dagster asset graph in this process, so lineage and history are recorded.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import reduce
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from loradash_assets.settings import (
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+SECONDS_PER_DAY = 86_400
 BUILD_EXAMPLES = 50  # the original's default for its whole refresh; its generator's is the settings' own
 
 # Command-line name -> section and field of the settings; these are the original's options, then ours.
@@ -301,6 +303,42 @@ def ui(port: int, host: str) -> None:
     environment[PROJECT_VARIABLE] = str(settings.project)
     # In place of this process, so that whoever stops it stops Dagster, by whatever signal.
     os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)  # noqa: S606 (no shell meant)
+
+
+@main.command()
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), default=0, show_default=True, help="days; newer results stay"
+)
+@click.option("--yes", is_flag=True, help="remove without asking")
+def clean(older_than: float, yes: bool) -> None:
+    """List what the store holds, and remove what no current result is.
+
+    Earlier results make it free to set something back to an earlier value; an interrupted recording goes on from what
+    it left. What an asset's latest result is stays whatever its age, and so does what lies outside the store:
+    dashboard, notes, history.
+    """
+    from loradash_assets.assets.project import Project
+    from loradash_assets.compute.forecast import bytes_text
+    from loradash_assets.inventory import holdings, listing, remove
+    from loradash_assets.run import is_run_under_way
+
+    settings = _settings()
+    store = Project(settings).store
+    try:
+        held = holdings(store)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    now = time.time()
+    unused = [each for each in held if not each.assets and now - each.changed >= older_than * SECONDS_PER_DAY]
+    click.echo("\n".join(listing(held, unused, now)))
+    if not unused:
+        return
+    if not yes:
+        click.confirm(f"Remove the {len(unused)} that are marked?", abort=True)
+    if is_run_under_way(settings):
+        raise click.ClickException("a run is under way, and may need them: try again when it has finished")
+    removed = [each for each in unused if remove(store, each)]
+    click.echo(f"Removed {len(removed)} results, {bytes_text(sum(each.bytes for each in removed))}.")
 
 
 def _run(settings: Settings, targets: list[str] | None, *, upstream: bool = True) -> None:

@@ -203,6 +203,7 @@ class ScheduleSettings(_Section):
 
     cron: Text | None = _setting("0 3 * * *", "when to recompute what is out of date, as a cron line; null: never")
     timezone: Name = _setting("UTC", "time zone of the cron line")
+    notes: bool = _setting(True, "draw dashboard and report again whenever a note has changed")
 
 
 class StoreSettings(_Section):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 import shutil
@@ -19,8 +17,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from loradash_assets import run
+from loradash_assets.automation import BUILD_JOB
 from loradash_assets.cli import main
-from loradash_assets.settings import Settings, commented_yaml
+from loradash_assets.definitions import build_definitions
+from loradash_assets.settings import Settings, commented_yaml, load_settings
+from tests import pages
 from tests.projects import save_project
 
 OUTPUTS = {
@@ -30,7 +31,7 @@ OUTPUTS = {
     "interpretation_report.csv",
     "tables",
 }
-COMMANDS = ("build", "generate", "render", "annotate", "ui", "init")
+COMMANDS = ("build", "generate", "render", "annotate", "ui", "init", "clean")
 OWN_LINE = re.compile(r"  [a-z_]+(/\w+)?: (computed in \d+\.\d s|unchanged, taken from the store)")
 
 
@@ -62,9 +63,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def shown(page: Path) -> dict[str, Any]:
     """Return the data that a dashboard carries."""
-    packed = re.findall(r"H4sI[\w+/=]+", page.read_text(encoding="utf-8"))
-    assert len(packed) == 1
-    return json.loads(gzip.decompress(base64.b64decode(packed[0])))
+    return json.loads(pages.shown(page))
 
 
 @pytest.fixture(scope="module")
@@ -451,3 +450,38 @@ def test_a_mistake_of_ours_keeps_its_stack_trace() -> None:
     message = run._failure(broken.execute_in_process(raise_on_error=False))
     assert message.startswith("asset 'breaks' failed: ZeroDivisionError: a mistake of ours\n\nStack Trace:\n")
     assert Path(__file__).name in message
+
+
+def test_clean_removes_what_no_current_result_is_and_asks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(save_project(tmp_path / "project"))
+    for top_k in ("3", "4"):
+        assert loradash("build", "--top-k", top_k).exit_code == 0
+    store = tmp_path / "project" / ".loradash" / "store"
+    before = contents(store)
+    refused = CliRunner().invoke(main, ["clean"], input="n\n")
+    assert refused.exit_code == 1
+    assert refused.stdout.count("not in use") == 7  # three tables, and the four files made of them
+    assert contents(store) == before
+    assert "Remove" not in loradash("clean", "--older-than", "1", "--yes").stdout
+    assert re.search(r"^Removed 7 results, \d+\.\d kB\.$", loradash("clean", "--yes").stdout, re.MULTILINE)
+    assert "not in use" not in loradash("clean").stdout
+    assert loradash("build", "--top-k", "4").stdout.startswith("Nothing to recompute: all 15 results")
+    assert loradash("build", "--top-k", "3").stdout.startswith("Computed 7 of 15 results")
+
+
+def test_clean_waits_for_a_run_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = save_project(tmp_path / "project")
+    monkeypatch.chdir(project)
+    unused = project / ".loradash" / "store" / "activations" / "old"
+    unused.mkdir(parents=True)
+    settings = load_settings(project)
+    with dg.DagsterInstance.from_config(str(run.history_home(project))) as instance:
+        job = build_definitions(settings).resolve_job_def(BUILD_JOB)
+        under_way = instance.create_run_for_job(job)
+        assert "a run is under way" in loradash("clean", "--yes").stderr
+        assert unused.is_dir()
+        instance.report_run_canceled(under_way)
+    assert loradash("clean", "--yes").exit_code == 0
+    assert not unused.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from loradash_assets.assets.interpretations import FILE_FACT
 from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, StoreIOManager, result
 from loradash_assets.code_version import code_version, resources_version
@@ -15,8 +16,10 @@ from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
 MODULE = "loradash_assets.site.outputs"
+SOURCES = ("base_model", "dataset_rows", "prompts")
 STAGES = ("features", "activations", "geometry")
 COACTIVATION = "coactivation"
+NOTES_FACT = "_notes"  # the digest of the notes that a page shows; the page's own content says the rest
 Layers = Sequence[tuple[Adapter, Sequence[int]]]  # the project's adapters, each with the layers that it touches
 
 
@@ -26,15 +29,15 @@ class _Output:
     group: str
     kinds: set[str]
     write: Callable[[SiteInputs, Path], dict[str, int]]
-    reads_notes: bool = False
+    is_page: bool = False  # has a title, a template, and the notes
     stages: Sequence[str] = STAGES  # what it needs of each adapter, beside the layers' tables
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
 OF_ALL_ADAPTERS = (
     _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=(*STAGES, COACTIVATION)),
-    _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, reads_notes=True),
-    _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, reads_notes=True),
+    _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True),
+    _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
 )
 
 
@@ -47,7 +50,7 @@ def output_assets(adapters: Layers) -> list[dg.AssetsDefinition]:
 
 
 def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> dg.AssetsDefinition:
-    shared = ("base_model", "prompts", *(["interpretations"] if output.reads_notes else []))
+    shared = (*SOURCES, *(["interpretations"] if output.is_page else []))
     inputs = {name: dg.AssetKey(name) for name in shared} | _inputs(adapters, output.stages)
 
     @dg.asset(
@@ -71,18 +74,36 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
         target = project.settings.output_dir / place
 
         def build(directory: Path) -> Facts:
-            return dict(output.write(site, directory))
+            notes = {NOTES_FACT: entries["interpretations"].digest} if output.is_page else {}
+            return {**output.write(site, directory), **notes}
 
         def describe(entry: Entry) -> Metadata:
             outputs.publish(entry.path, target)
-            return {"directory": dg.MetadataValue.path(target), **entry.facts}
+            return {
+                "directory": dg.MetadataValue.path(target),
+                **{name: value for name, value in entry.facts.items() if name != NOTES_FACT},
+            }
 
         digests = {name: entry.digest for name, entry in entries.items()}
         runs = [(each.label, asdict(each.run)) for each in site.adapters]
-        made_from = (digests, site.title, runs, resources_version("site_templates"))
+        look = (site.title, resources_version("site_templates")) if output.is_page else ()
+        made_from = (digests, runs, *look)
         return result(context, project, output.name, made_from, build, describe, module=MODULE, asset_key=key)
 
     return made
+
+
+def shows_notes(project: Project, store_io: StoreIOManager, file: str) -> bool:
+    """Whether what people open shows the interpretations file whose hash is `file`, and is where they look for it.
+
+    Raises dg.Failure if something has not been materialised yet.
+    """
+    notes = store_io.latest(dg.AssetKey("interpretations"))
+    pages = [store_io.latest(dg.AssetKey(output.name)) for output in OF_ALL_ADAPTERS if output.is_page]
+    return notes.facts.get(FILE_FACT) == file and all(
+        page.facts.get(NOTES_FACT) == notes.digest and outputs.is_published(page, project.settings.output_dir)
+        for page in pages
+    )
 
 
 def _inputs(adapters: Layers, stages: Sequence[str]) -> dict[str, dg.AssetKey]:
@@ -111,7 +132,7 @@ def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapp
     return AdapterInputs(
         name=adapter.name,
         label=adapter.label,
-        run=_run([entries["base_model"], entries["prompts"], stages["features"], stages["activations"]], tables),
+        run=_run([*(entries[name] for name in SOURCES), stages["features"], stages["activations"]], tables),
         layers={layer: entry.path for layer, entry in tables.items()},
         features=stages["features"].path,
         geometry=stages["geometry"].path,
@@ -121,7 +142,7 @@ def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapp
 
 def _run(made_from: Sequence[Entry], tables: Mapping[int, Entry]) -> Run:
     """Say what the results were made from: from their own facts, whatever the settings are by now."""
-    base_model, prompts, features, activations = (entry.facts for entry in made_from)
+    base_model, dataset, prompts, features, activations = (entry.facts for entry in made_from)
     options = next(iter(tables.values())).facts["settings"]
     if any(table.facts["settings"] != options for table in tables.values()):
         reason = "the layers' tables were made with different settings: materialise all of 'top_tokens' again"
@@ -129,7 +150,7 @@ def _run(made_from: Sequence[Entry], tables: Mapping[int, Entry]) -> Run:
     return Run(
         base_model=base_model["_name"],
         adapter=features["_adapter"],
-        dataset=prompts["dataset"],
+        dataset=dataset["_dataset"],
         prompt_format=prompts["prompt_format"],
         num_layers=base_model["layers"],
         rows=prompts["rows"],

@@ -10,10 +10,19 @@ import pyarrow.parquet as pq
 from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
 from loradash_assets.code_version import code_version
+from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter
-from loradash_assets.store import Entry, Facts
+from loradash_assets.store import Entry, Facts, fingerprint, known_digest
 
 MODULE = "loradash_assets.compute.interpretations"
+NO_FILE = fingerprint("none")
+FILE_FACT = "_file"  # the hash of the file that the table was made from, no content of its own
+
+
+def interpretations_file(settings: Settings) -> str:
+    """Return a hash of the interpretations file, or a fixed value if there is none yet."""
+    file = settings.resolve(settings.annotations.interpretations_file)
+    return known_digest(file) if file.is_file() else NO_FILE
 
 
 def interpretations_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
@@ -44,6 +53,7 @@ def _interpretations(
 ) -> dg.MaterializeResult[Entry]:
     file = project.settings.resolve(project.settings.annotations.interpretations_file)
     notes = file.read_bytes() if file.is_file() else None
+    observed = NO_FILE if notes is None else hashlib.sha256(notes).hexdigest()
 
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.interpretations import interpretations_table
@@ -54,7 +64,7 @@ def _interpretations(
         catalogues = {name: pq.read_table(entry.path / "features.parquet") for name, entry in features.items()}
         table = interpretations_table(file if notes is None else copy, catalogues)
         pq.write_table(table, directory / "interpretations.parquet")
-        return {"notes": table.num_rows}
+        return {"notes": table.num_rows, FILE_FACT: observed}
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "interpretations.parquet")
@@ -66,7 +76,7 @@ def _interpretations(
         }
 
     inputs = (
-        None if notes is None else hashlib.sha256(notes).hexdigest(),
+        observed,
         [(name, entry.digest) for name, entry in features.items()],
     )
     return result(context, project, "interpretations", inputs, build, describe, module=MODULE)

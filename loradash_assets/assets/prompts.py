@@ -38,7 +38,7 @@ def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
         else:
             rows = hub_rows(source.name, dataset.config, dataset.split, source.revision)
         count = write_rows(rows, dataset.num_examples, directory / "rows.parquet")
-        return {"rows": count, "dataset": dataset.path}
+        return {"rows": count, "_dataset": dataset.path}  # how it is spelled is no content
 
     def describe(entry: Entry) -> Metadata:
         return file_metadata(entry.path / "rows.parquet")
@@ -74,7 +74,7 @@ def prompts(
             trust_remote_code=project.settings.model.trust_remote_code,
             **dataset.model_dump(include=set(fields)),
         )
-        return {**facts, "dataset": dataset_rows.facts["dataset"], "prompt_format": dataset.prompt_format}
+        return {**facts, "prompt_format": dataset.prompt_format}
 
     def describe(entry: Entry) -> Metadata:
         return {

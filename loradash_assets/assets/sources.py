@@ -4,20 +4,14 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from loradash_assets.assets.interpretations import interpretations_file
 from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.project import Project, user_errors
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter, LocalSource, adapter_directory, base_model_source, dataset_source
-from loradash_assets.store import file_digest, fingerprint
 
 GROUP = "sources"
 SECTIONS = ("model", "adapter", "dataset", "recording", "tables", "dashboard", "annotations")
-
-
-def observed_interpretations(settings: Settings) -> str:
-    """Return a hash of the interpretations file, or a fixed value if there is none yet."""
-    file = settings.resolve(settings.annotations.interpretations_file)
-    return file_digest(file) if file.is_file() else fingerprint("none")
 
 
 SOURCES: dict[str, tuple[str, Callable[[Settings], str]]] = {
@@ -26,7 +20,7 @@ SOURCES: dict[str, tuple[str, Callable[[Settings], str]]] = {
         lambda settings: base_model_source(settings).fingerprint,
     ),
     "dataset_source": ("The dataset's file or hub commit.", lambda settings: dataset_source(settings).fingerprint),
-    "interpretations_file": ("What people wrote about the features.", observed_interpretations),
+    "interpretations_file": ("What people wrote about the features.", interpretations_file),
 }
 
 

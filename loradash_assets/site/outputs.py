@@ -16,7 +16,7 @@ from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
 from loradash_assets.site.page import Adapter, Note, Page
 from loradash_assets.site.report import report_csv, report_html
-from loradash_assets.store import copy_atomically, file_digest, write_atomically
+from loradash_assets.store import Entry, copy_atomically, file_digest, known_digest, write_atomically
 
 DATA_FILE = "activations_data.json"
 DASHBOARD_FILE = "lora_activations_dashboard.html"
@@ -104,6 +104,12 @@ def _adapter(adapter: AdapterInputs, tables: Iterable[LayerTables]) -> Adapter:
     metadata = run.labels(sorted(adapter.layers))
     layers = tuple(layer_from_tables(each, adapter.name) for each in tables)
     return Adapter(adapter.name, adapter.label, metadata, layers, tuple(run.warnings()))
+
+
+def is_published(entry: Entry, target: Path) -> bool:
+    """Whether every file of the entry lies in `target` as the entry has it."""
+    files = {target / name: digest for name, digest in entry.manifest["files"].items()}
+    return all(file.is_file() and known_digest(file) == digest for file, digest in files.items())
 
 
 def publish(source: Path, target: Path) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import gzip
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -21,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from loradash_assets.automation import BUILD_JOB
 from tests.assets.graph import Graph
+from tests.pages import shown
 from tests.projects import save_adapter, save_base, save_project
 
 LAYERS = [f"top_tokens/layer_{layer:02d}" for layer in range(3)]
@@ -35,13 +32,6 @@ STAGES = [
     "interpretations",
 ]
 OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report"]
-
-
-def shown(page: Path) -> str:
-    """Return the data that a dashboard holds."""
-    payload = re.search(r'id="payload">([^<]+)<', page.read_text())
-    assert payload is not None
-    return gzip.decompress(base64.b64decode(payload[1])).decode()
 
 
 @pytest.fixture
@@ -113,32 +103,6 @@ def test_one_layer_can_be_materialised_alone(graph: Graph) -> None:
 
 def test_a_layer_without_its_inputs_says_what_to_do(graph: Graph) -> None:
     assert graph.run(LAYERS[1], success=False) == {}
-
-
-@pytest.mark.parametrize(
-    ("section", "fields", "unchanged"),
-    [
-        ("tables", {"context_window": 2}, STAGES),
-        ("tables", {"basis": "svd"}, [stage for stage in STAGES if stage != "coactivation"]),
-        ("tables", {"distinct_contexts": False}, STAGES),
-        ("tables", {"exclude_special_tokens": True}, STAGES),
-        ("tables", {"exclude_first_positions": 2}, STAGES),
-        ("tables", {"exclude_token_ids": [1, 5]}, STAGES),
-        ("tables", {"max_per_example": 1}, STAGES),
-        ("tables", {"intervals": 3}, STAGES),
-        ("tables", {"interval_samples": 1}, STAGES),
-        ("tables", {"random_samples": 0}, STAGES),
-        ("tables", {"sample_seed": 1}, STAGES),
-        ("dashboard", {"title": "Another"}, [*STAGES, *LAYERS]),
-    ],
-)
-def test_what_changes_only_tables_or_pages_never_runs_the_model(
-    graph: Graph, section: str, fields: dict[str, Any], unchanged: list[str]
-) -> None:
-    graph.run()
-    graph.change(**{section: fields})
-    caches = graph.run()
-    assert {name for name, cache in caches.items() if cache == "hit"} == set(unchanged)
 
 
 def test_what_is_left_out_is_counted_and_said_and_the_data_file_stays(graph: Graph) -> None:

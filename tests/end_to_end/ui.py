@@ -1,0 +1,70 @@
+"""`loradash ui` for real: webserver, daemon and code server of a project."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+DEADLINE = 240  # s
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "loradash_assets.definitions"}
+RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+
+
+class Ui:
+    """A running UI, asked through its own GraphQL interface."""
+
+    def __init__(self, address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._address = f"{address}/graphql"
+        self._process = process
+        self._log = log
+
+    def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the reply's data; wait for the UI to come up."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end and self._process.poll() is None:
+            try:
+                body = {"query": query, "variables": variables or {}}
+                reply = httpx.post(self._address, json=body, trust_env=False, timeout=60).json()
+            except httpx.TransportError:
+                time.sleep(0.5)
+                continue
+            assert "errors" not in reply, reply
+            return reply["data"]
+        pytest.fail(self._log.read_text(encoding="utf-8"))
+
+    def status(self, run: str) -> str:
+        """Return a run's status, once it has ended."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            runs = {entry["runId"]: entry["status"] for entry in self.ask(RUNS)["runsOrError"]["results"]}
+            if runs.get(run) in ("SUCCESS", "FAILURE", "CANCELED"):
+                return runs[run]
+            time.sleep(1)
+        pytest.fail(self._log.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def running_ui(project: Path, *module: str) -> Generator[Ui]:
+    """Run the UI of a project until the block ends; `module` with its arguments, if not `loradash ui`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", *(module or ("loradash_assets", "ui")), "--port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    with (project / "ui.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
+        try:
+            yield Ui(f"http://127.0.0.1:{port}", process, project / "ui.log")
+        finally:
+            process.terminate()  # this process alone, as a service manager does
+            process.wait(60)
