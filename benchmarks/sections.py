@@ -114,6 +114,28 @@ def memory(result: Result) -> list[str]:
     ]
 
 
+def note_latency(result: Result) -> list[str]:
+    """Seconds from a saved note to the page, and what runs when nothing changes."""
+    return [
+        f"{result['notes']} notes saved through the service at random moments while `loradash ui` runs, until page and "
+        f"report hold them: median {result['seconds_median']} s, 95th percentile **{result['seconds_95']} s**, longest "
+        f"{result['seconds_longest']} s ({result['target']}). A run that draws takes {result['run_seconds_median']} s; "
+        f"in {result['idle_seconds']:.0f} s without a change {result['runs_while_idle']} runs started.",
+    ]
+
+
+def lost_notes(result: Result) -> list[str]:
+    """Schedules whose last page does not hold the last note."""
+    rows = [(sensor, one["lost"], one["runs"]) for sensor, one in result["sensors"].items()]
+    return [
+        f"{result['schedules']} random schedules of {result['steps']} steps each: notes written before, during and "
+        "after runs, runs that fail, runs that die without a word, restarts. *Lost* are the schedules after which, all "
+        "quiet, page and report do not hold the last note.",
+        "",
+        *_table(("sensor", "lost", "runs"), rows),
+    ]
+
+
 def _pairs(figures: Result) -> str:
     low, high = figures["ratios_from_to"]
     return f"{figures['ratio']:.3f} ({low:.2f} to {high:.2f}, {figures['pairs']} pairs)"

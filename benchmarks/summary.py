@@ -57,6 +57,10 @@ SECTIONS = {
         "--name memory_rank_64",
         sections.memory,
     ),
+    "note_latency": Section(
+        "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency
+    ),
+    "lost_notes": Section("Notes on the last page", "python -m benchmarks.lost_notes", sections.lost_notes),
 }
 
 
