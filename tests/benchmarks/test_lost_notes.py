@@ -10,7 +10,7 @@ import pytest
 from benchmarks.lost_notes import finished, kept
 from tests.projects import save_project
 
-SEEDS = range(6)
+SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
