@@ -91,5 +91,5 @@ def test_a_model_that_cannot_be_traced_is_left_to_the_forward_pass() -> None:
             return self.inner(input_ids.float()[..., None]) if input_ids.sum().item() > 0 else input_ids
 
     model: Any = Decides()
-    model.set_experts_implementation = lambda _: None
+    model.set_experts_implementation = model.set_attn_implementation = lambda _: None
     assert called_modules(model) is None
