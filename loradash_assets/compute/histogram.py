@@ -33,7 +33,9 @@ class HistogramCounter:
         self._edges = _edges(ranges, bins)
         # Finite activations < these are below the first edge, ..., not above the last one, below zero, not above zero.
         zero = np.zeros((ranges.count.size, 1))
-        self._bounds = np.hstack([at_least(self._edges[:, :-1]), above(self._edges[:, -1:]), zero, above(zero)])
+        self._bounds = np.hstack(
+            [at_least(self._edges[:, :-1]), above(self._edges[:, -1:]), at_least(zero), above(zero)]
+        )
         self._total = np.zeros((ranges.count.size, bins), np.int64)
         self._above = np.zeros(ranges.count.size, np.int64)
         self._below = np.zeros(ranges.count.size, np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loradash_assets.compute.arrays import ranges
-from loradash_assets.compute.statistics import column_slices, row_slices
+from loradash_assets.compute.statistics import parts
 
 _BITS = (12, 10, 10)  # of the digit found in each pass, the highest first
 _INFINITE = 8  # so many first digits at either end hold only infinities and NaN
@@ -42,14 +42,11 @@ class QuantileCounter:
 
     def update(self, activations: NDArray[np.float32]) -> None:
         """Take in activations (features, tokens), in the first pass."""
-        features, digits = self._counts.shape[0], self._counts.shape[-1]
-        for columns in column_slices(activations.shape[1]):
-            part = activations[:, columns]
-            for rows in row_slices(slice(0, features), part.shape[1]):
-                index = (_ordered(part[rows]) >> np.uint32(32 - _BITS[0])).astype(np.intp)
-                index += np.arange(index.shape[0])[:, None] * digits
-                counts = self._counts[rows]
-                counts += np.bincount(index.ravel(), minlength=counts.size).reshape(counts.shape)
+        for rows, part in parts(activations):
+            index = (_ordered(part) >> np.uint32(32 - _BITS[0])).astype(np.intp)
+            index += np.arange(index.shape[0])[:, None] << _BITS[0]
+            counts = self._counts[rows]
+            counts += np.bincount(index.ravel(), minlength=counts.size).reshape(counts.shape)
 
     def update_sorted(self, rows: slice, ascending: NDArray[np.float32]) -> None:
         """Take in features' activations (rows, tokens), each row in ascending order, in a later pass."""

@@ -107,12 +107,12 @@ def row_slices(rows: slice, tokens: int) -> list[slice]:
     return [slice(first, min(first + step, rows.stop)) for first in range(rows.start, rows.stop, step)]
 
 
-def sorted_tiles(activations: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield tiles of activations (features, tokens), each feature's in ascending order, with the features' rows."""
+def parts(activations: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield activations (features, tokens) as many at a time as a tile holds, with the features' rows."""
     for columns in column_slices(activations.shape[1]):
         part = activations[:, columns]
         for rows in row_slices(slice(0, part.shape[0]), part.shape[1]):
-            yield rows, np.sort(part[rows], axis=1)
+            yield rows, part[rows]
 
 
 def at_least(bounds: NDArray[np.float64]) -> NDArray[np.float32]:

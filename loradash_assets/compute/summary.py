@@ -14,7 +14,7 @@ from loradash_assets.compute.explained import ExplainedVariance, Groups
 from loradash_assets.compute.histogram import HistogramCounter
 from loradash_assets.compute.moments import MomentCounter
 from loradash_assets.compute.quantiles import QuantileCounter
-from loradash_assets.compute.statistics import RangeCounter, Ranges, column_slices, sorted_tiles, tiles
+from loradash_assets.compute.statistics import RangeCounter, Ranges, column_slices, parts, tiles
 from loradash_assets.compute.views import View
 from loradash_assets.schema import DENSITY_MULTIPLES, QUANTILE_SHARES, STATISTICS
 
@@ -116,7 +116,8 @@ class _Ranged:
             self._first(numbers, activations)
             return
         if self._quantiles_missing:
-            for rows, ascending in sorted_tiles(activations):
+            for rows, part in parts(activations):
+                ascending = np.sort(part, axis=1)
                 self._quantiles.update_sorted(rows, ascending)
                 self.density.update(rows, ascending)
         for columns in column_slices(numbers.size):
