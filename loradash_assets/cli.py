@@ -202,7 +202,10 @@ def _data_files(settings: Settings) -> list[str]:
 
 def _make(settings: Settings, targets: list[str] | None, output: Path | None, *, no_copy: bool) -> None:
     from loradash_assets.site.outputs import DATA_FILE
+    from loradash_assets.sources import checkpoints
 
+    for notice in checkpoints(settings).notices():
+        click.echo(notice, err=True)
     _run(settings, targets)
     _copy(settings.output_dir / DATA_FILE, output)
     click.echo(f"Data file: {output or settings.output_dir / DATA_FILE}")

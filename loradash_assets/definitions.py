@@ -23,10 +23,10 @@ from loradash_assets.assets.project import STORE_IO, Project, StoreIOManager
 from loradash_assets.assets.prompts import dataset_rows, prompts
 from loradash_assets.assets.sources import source_assets
 from loradash_assets.assets.tables import table_assets
-from loradash_assets.automation import build_job, schedules
+from loradash_assets.automation import build_job, graph_sensor, schedules
 from loradash_assets.compute.errors import InputError
 from loradash_assets.settings import Settings, SettingsError, load_settings
-from loradash_assets.sources import adapter_layers, adapters
+from loradash_assets.sources import Adapter, adapter_layers, adapters, checkpoints, is_here
 
 PROJECT_VARIABLE = "LORADASH_PROJECT"
 
@@ -61,9 +61,30 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         )
 
 
+def made_from(project: Path) -> str:
+    """Return what decides how a project's definitions look, or what is wrong with it; the hub is not asked."""
+    try:
+        settings = load_settings(project)
+        graph = [(each.name, each.path, _layers_here(settings, each)) for each in adapters(settings)]
+    except (SettingsError, InputError) as problem:
+        return str(problem)
+    return repr((graph, settings.schedule.cron, settings.schedule.timezone))
+
+
+def _left_out(project: Path) -> list[str]:
+    try:
+        return checkpoints(load_settings(project)).notices()
+    except (SettingsError, InputError):
+        return []
+
+
+def _layers_here(settings: Settings, adapter: Adapter) -> list[int] | None:
+    return adapter_layers(settings, adapter) if is_here(settings, adapter) else None
+
+
 def broken_definitions(problem: Exception) -> dg.Definitions:
     """Return, in place of a project's graph, one asset that says why there is none, and fails with just that."""
-    text = f"{problem}\n\nThen reload the definitions: Deployment, Reload."
+    text = f"{problem}\n\nOnce it is put right, the asset graph appears here within a minute."
 
     @dg.asset(name="no_asset_graph", description=text, group_name="sources", kinds={"yaml"})
     def no_asset_graph() -> None:
@@ -77,10 +98,13 @@ def project_definitions() -> dg.Definitions:
 
     A code location that does not load shows a traceback, and takes the history's pages with it.
     """
+    project = Path(os.environ.get(PROJECT_VARIABLE, "."))
+    sensor = graph_sensor(made_from(project), partial(made_from, project), partial(_left_out, project))
     try:
-        return build_definitions(load_settings(Path(os.environ.get(PROJECT_VARIABLE, "."))))
+        definitions = build_definitions(load_settings(project))
     except (SettingsError, InputError) as problem:
-        return broken_definitions(problem)
+        definitions = broken_definitions(problem)
+    return dg.Definitions.merge(definitions, dg.Definitions(sensors=[sensor]))
 
 
 defs = dg.definitions(project_definitions)

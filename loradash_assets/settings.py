@@ -35,7 +35,19 @@ Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
-AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # of a directory and of asset keys
+ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it becomes the name of a directory and of asset keys
+AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
+
+
+TOO_MUCH_ALIKE = (
+    "is too much like another adapter's name (the first one has the last part of its path); "
+    "case, '.', '-' and '_' do not count"
+)
+
+
+def comparable(adapter_name: str) -> str:
+    """Return what tells an adapter's name from another's, in the names of asset groups and on every file system."""
+    return re.sub("[.-]", "_", adapter_name).lower()
 
 
 class SettingsError(ValueError):
@@ -85,7 +97,12 @@ class AdapterSettings(_Section):
 
     path: Name | None = _setting(None, "directory or hub name of a PEFT LoRA adapter; there is no default")
     others: dict[AdapterName, Name] = _setting(
-        {}, "more adapters of the same base model, such as checkpoints, each NAME: directory or hub name"
+        {}, "more adapters of the same base model, each NAME: directory or hub name"
+    )
+    checkpoints: Name | None = _setting(
+        None,
+        "directory of a training run: every directory in it that holds an adapter is one more, by its name, also those "
+        "that come later; null: none",
     )
     rank: Count | None = _setting(None, "refuse an adapter unless every module has this rank; null: any rank")
     allow_pickle: bool = _setting(False, "also read adapter_model.bin, which can run code; only for adapters you trust")
@@ -98,13 +115,10 @@ class AdapterSettings(_Section):
     def _names_can_be_told_apart(cls, others: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         path = info.data.get("path")
         first = [] if path is None else [last_part(path)]
-        names = Counter(re.sub("[.-]", "_", name).lower() for name in [*first, *others])
-        twice = [name for name in others if names[re.sub("[.-]", "_", name).lower()] > 1]
+        names = Counter(map(comparable, [*first, *others]))
+        twice = [name for name in others if names[comparable(name)] > 1]
         if twice:
-            raise ValueError(
-                f"'{twice[0]}' is too much like another adapter's name (the first one has the last part of its path); "
-                "case, '.', '-' and '_' do not count"
-            )
+            raise ValueError(f"'{twice[0]}' {TOO_MUCH_ALIKE}")
         return others
 
 
@@ -343,6 +357,8 @@ def _missing_files(settings: Settings) -> Iterator[Problem]:
     for path, value, suffixes in named:
         if value is not None and is_local(settings, value, suffixes) and not os.path.exists(settings.resolve(value)):
             yield path, f"no such file or directory: {settings.resolve(value)}"
+    if (checkpoints := settings.adapter.checkpoints) and not os.path.isdir(settings.resolve(checkpoints)):
+        yield "adapter.checkpoints", f"no such directory: {settings.resolve(checkpoints)}"
 
 
 DATASET_SUFFIXES = {".jsonl", ".json", ".parquet", ".csv", ".txt"}

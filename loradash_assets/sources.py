@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from loradash_assets.compute.adapter_files import download_adapter, layers, tensor_names, weights_file
+from loradash_assets.compute.adapter_files import (
+    ADAPTER_FILES,
+    CONFIG,
+    download_adapter,
+    layers,
+    tensor_names,
+    weights_file,
+)
 from loradash_assets.compute.errors import AdapterError, DatasetError, InputError, ModelError
 from loradash_assets.compute.model import HUB_FILES, PACKAGE_SCHEME, package_file
-from loradash_assets.settings import DATASET_SUFFIXES, Settings, is_local, last_part
+from loradash_assets.settings import (
+    ADAPTER_NAME,
+    DATASET_SUFFIXES,
+    TOO_MUCH_ALIKE,
+    Settings,
+    comparable,
+    is_local,
+    last_part,
+)
 from loradash_assets.store import fingerprint, known_digest
 
 ADAPTER_SETTING = "adapter.path"  # what the numerics call the setting, whichever adapter they look at
@@ -66,6 +82,7 @@ class Adapter:
 
     name: str | None
     path: str
+    is_checkpoint: bool = False  # one that was found in adapter.checkpoints
 
     @property
     def label(self) -> str:
@@ -80,11 +97,17 @@ class Adapter:
     @property
     def setting(self) -> str:
         """The setting that names it."""
+        if self.is_checkpoint:
+            return f"adapter.checkpoints, {self.name}"
         return ADAPTER_SETTING if self.name is None else f"adapter.others.{self.name}"
 
 
 def adapters(settings: Settings) -> list[Adapter]:
     """Return the project's adapters, the first one first. Raises AdapterError if there is none."""
+    return [*_named_adapters(settings), *checkpoints(settings).usable]
+
+
+def _named_adapters(settings: Settings) -> list[Adapter]:
     if settings.adapter.path is None:
         raise AdapterError(
             f"{ADAPTER_SETTING}: name the adapter's directory or hub name in loradash.yaml "
@@ -92,6 +115,55 @@ def adapters(settings: Settings) -> list[Adapter]:
         )
     others = (Adapter(name, path) for name, path in settings.adapter.others.items())
     return [Adapter(None, settings.adapter.path), *others]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What is in `adapter.checkpoints`, in the order of the numbers in the names."""
+
+    usable: list[Adapter]
+    left_out: dict[str, str]  # by name, why: what is being written, too, comes when it is complete
+
+    def notices(self) -> list[str]:
+        """One line for each that is left out."""
+        return [f"adapter.checkpoints: {name} is left out: {reason}" for name, reason in self.left_out.items()]
+
+
+def checkpoints(settings: Settings) -> Checkpoints:
+    """Look for adapters in `adapter.checkpoints`; those that other settings name count once. Raises AdapterError."""
+    found = Checkpoints([], {})
+    if settings.adapter.checkpoints is None:
+        return found
+    named = _named_adapters(settings)
+    known = {settings.resolve(adapter.path) for adapter in named}
+    names = {comparable(adapter.label) for adapter in named}
+    for directory in sorted(settings.resolve(settings.adapter.checkpoints).iterdir(), key=_by_number):
+        if directory.resolve() in known or not (directory / CONFIG).is_file():
+            continue
+        adapter = Adapter(directory.name, str(Path(settings.adapter.checkpoints, directory.name)), is_checkpoint=True)
+        if problem := _problem(settings, adapter, names):
+            found.left_out[directory.name] = problem
+        else:
+            found.usable.append(adapter)
+            names.add(comparable(directory.name))
+    return found
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _problem(settings: Settings, adapter: Adapter, names: Collection[str]) -> str | None:
+    """Say why a checkpoint cannot be one of the adapters, or None."""
+    if not re.match(ADAPTER_NAME, adapter.label):
+        return "a name has letters, digits, '.', '-' and '_' only, 64 at most"
+    if comparable(adapter.label) in names:
+        return TOO_MUCH_ALIKE
+    try:
+        adapter_layers(settings, adapter)
+    except AdapterError as error:
+        return str(error).removeprefix(f"{adapter.setting}: ")
+    return None
 
 
 @contextmanager
@@ -103,12 +175,22 @@ def errors_of(adapter: Adapter) -> Generator[None]:
         raise AdapterError(str(error).replace(f"{ADAPTER_SETTING}:", f"{adapter.setting}:")) from error
 
 
+def is_here(settings: Settings, adapter: Adapter) -> bool:
+    """Whether an adapter is a directory, not something on the hub."""
+    return adapter.is_checkpoint or is_local(settings, adapter.path, set())
+
+
 def adapter_directory(settings: Settings, adapter: Adapter) -> Path:
     """Return the adapter's directory, downloaded if it is on the hub. Raises AdapterError if it is nowhere."""
-    if is_local(settings, adapter.path, set()):
+    if is_here(settings, adapter):
         return settings.resolve(adapter.path)
     with errors_of(adapter):
         return download_adapter(adapter.path, allow_pickle=settings.adapter.allow_pickle)
+
+
+def adapter_files(directory: Path) -> LocalSource:
+    """Return those of an adapter's files that say what it is: not its optimizer's state, nor its model card."""
+    return LocalSource(directory, ADAPTER_FILES)
 
 
 def adapter_layers(settings: Settings, adapter: Adapter) -> list[int]:

@@ -10,7 +10,7 @@ from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key
 from loradash_assets.assets.model import model_directory
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata, user_errors
 from loradash_assets.code_version import code_version
-from loradash_assets.sources import Adapter, LocalSource, adapter_directory, errors_of
+from loradash_assets.sources import Adapter, adapter_directory, adapter_files, errors_of
 from loradash_assets.store import Entry, Facts
 
 FEATURES_MODULE = "loradash_assets.compute.catalogue"
@@ -65,7 +65,7 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
             return {**table_metadata(table), "unrecorded": entry.facts["unrecorded"]}
 
         options = settings.adapter.fingerprint("rank", "allow_pickle", "allow_other_base")
-        inputs = (LocalSource(files).fingerprint, base_model.digest, adapter.path, options)
+        inputs = (adapter_files(files).fingerprint, base_model.digest, adapter.path, options)
         libraries = ("peft", "transformers")
         module = FEATURES_MODULE
         return result(

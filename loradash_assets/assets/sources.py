@@ -8,7 +8,7 @@ from loradash_assets.assets.interpretations import interpretations_file
 from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.project import Project, user_errors
 from loradash_assets.settings import Settings
-from loradash_assets.sources import Adapter, LocalSource, adapter_directory, base_model_source, dataset_source
+from loradash_assets.sources import Adapter, adapter_directory, adapter_files, base_model_source, dataset_source
 
 GROUP = "sources"
 SECTIONS = ("model", "adapter", "dataset", "recording", "tables", "dashboard", "annotations")
@@ -32,7 +32,7 @@ def source_assets(adapters: Sequence[Adapter]) -> list[dg.SourceAsset]:
 
 def _adapter(adapter: Adapter) -> dg.SourceAsset:
     def observe(settings: Settings) -> str:
-        return LocalSource(adapter_directory(settings, adapter)).fingerprint
+        return adapter_files(adapter_directory(settings, adapter)).fingerprint
 
     return _source(adapter_key(adapter, "adapter_source"), "The adapter's files.", observe)
 

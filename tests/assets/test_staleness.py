@@ -77,6 +77,7 @@ ELSEWHERE = {  # settings that this project cannot have
     "dataset.split": "of a dataset on the hub, or a directory",
     "model.device_map": "of several GPUs",
     "adapter.others": "changes the graph: tests/assets/test_several_adapters.py",
+    "adapter.checkpoints": "changes the graph: tests/assets/test_checkpoints.py",
 }
 
 

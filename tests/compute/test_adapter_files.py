@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from loradash_assets.compute.adapter_files import (
     CONFIG,
@@ -111,10 +112,15 @@ def test_a_damaged_header_is_refused_by_name(adapter: Path, content: bytes) -> N
         tensor_names(adapter / SAFETENSORS)
 
 
-def test_names_come_from_the_header_alone(adapter: Path) -> None:
-    header = {"__metadata__": {"format": "pt"}, "b.lora_A.weight": {}, "a.lora_B.weight": {}}
-    (adapter / SAFETENSORS).write_bytes(_header(json.dumps(header).encode()))
-    assert tensor_names(adapter / SAFETENSORS) == ["b.lora_A.weight", "a.lora_B.weight"]
+def test_the_names_of_a_file_that_is_still_being_written_are_not_taken(adapter: Path) -> None:
+    tensors = {"b.lora_A.weight": np.ones((2, 3), np.float32), "a.lora_B.weight": np.ones((3, 2), np.float32)}
+    save_file(tensors, adapter / SAFETENSORS, metadata={"format": "pt"})
+    assert set(tensor_names(adapter / SAFETENSORS)) == set(tensors)
+    whole = (adapter / SAFETENSORS).read_bytes()
+    for length in (0, 8, 20, len(whole) - 1):
+        (adapter / SAFETENSORS).write_bytes(whole[:length])
+        with pytest.raises(AdapterError, match="is not a valid safetensors file"):
+            tensor_names(adapter / SAFETENSORS)
 
 
 def test_layers_are_those_of_the_adapted_modules() -> None:

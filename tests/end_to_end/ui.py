@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,14 @@ class Ui:
                 return runs[run]
             time.sleep(1)
         pytest.fail(self._log.read_text(encoding="utf-8"))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Return once `condition` holds; fail if it does not in `DEADLINE`."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(1)
 
 
 @contextmanager
