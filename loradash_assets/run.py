@@ -22,6 +22,7 @@ from loradash_assets.settings import Settings
 from loradash_assets.store import write_atomically
 
 DAGSTER_SETTINGS = "dagster.yaml"
+CHECK_FAILED = "DagsterAssetCheckFailedError"
 INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -64,10 +65,9 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
             asset_selection=_selection(definitions, targets, upstream=upstream),
             raise_on_error=False,
         )
-    if not outcome.success:
-        raise RunError(_failure(outcome))
-    if failed := [check for check in outcome.get_asset_check_evaluations() if not check.passed]:
-        raise RunError("\n".join([_summary(outcome), *map(_failed_check, failed)]))
+    checks = [_failed_check(check) for check in outcome.get_asset_check_evaluations() if not check.passed]
+    if not outcome.success or checks:
+        raise RunError("\n".join([_summary(outcome) if outcome.success else _failure(outcome), *checks]))
     return _summary(outcome)
 
 
@@ -93,6 +93,8 @@ def _reason(event: dg.DagsterEvent) -> str:
     error = data.error
     if error is None:
         return f"asset '{event.step_key}' failed: no reason recorded"
+    if error.cls_name == CHECK_FAILED:
+        return f"what '{event.step_key}' made is wrong, so nothing was made from it:"
     cause = error.cause or error
     if cause.cls_name in INTERRUPTIONS:
         return "stopped; what was done is kept, and the same command goes on from there"

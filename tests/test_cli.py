@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from loradash_assets import run
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.cli import main
+from loradash_assets.compute import layers
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, commented_yaml, load_settings
 from tests import pages
@@ -485,3 +486,19 @@ def test_clean_waits_for_a_run_under_way(tmp_path: Path, monkeypatch: pytest.Mon
         instance.report_run_canceled(under_way)
     assert loradash("clean", "--yes").exit_code == 0
     assert not unused.exists()
+
+
+def test_a_wrong_table_is_named_and_nothing_is_made_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = save_project(tmp_path / "project")
+    monkeypatch.chdir(project)
+    assert loradash("build").exit_code == 0
+    page = (project / "output" / "lora_activations_dashboard.html").read_bytes()
+    monkeypatch.setattr(layers, "listing_faults", lambda *_: {"unsorted": 1, "outside": 0})
+    broken = loradash("build", "--top-k", "3")
+    assert broken.exit_code == 1
+    lines = [line for line in broken.stderr.splitlines() if "top_tokens" in line and not line.startswith("  ")]
+    assert lines[0] == "Error: what 'top_tokens' made is wrong, so nothing was made from it:"
+    for layer in range(3):
+        start = f"check failed: top_tokens/layer_{layer:02d}, lists_and_counts: "
+        assert any(line.startswith(start) and "unsorted 2" in line for line in lines)
+    assert (project / "output" / "lora_activations_dashboard.html").read_bytes() == page

@@ -6,14 +6,16 @@ per asset; that is also how a single asset, materialised alone in the UI, finds 
 
 from __future__ import annotations
 
+import base64
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import dagster as dg
 import pyarrow as pa
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import InputError
 from loradash_assets.settings import Settings
+from loradash_assets.sources import Adapter
 from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, is_intact, write_atomically
 
 STORE_IO = "store_io"
@@ -99,13 +102,14 @@ def result(
     libraries: Sequence[str] = (),
     resumable: bool = False,
     asset_key: dg.AssetKey | None = None,
-    check: Callable[[Entry], Sequence[dg.AssetCheckResult]] = lambda _: (),
+    check: Callable[[Entry], Iterable[dg.AssetCheckResult]] = lambda _: (),
+    tokens: int | None = None,
 ) -> dg.MaterializeResult[Entry]:
     """Build the entry of `stage` made from `inputs` unless the store has it, and describe it.
 
     `module` holds the code that makes it: its version is part of the fingerprint, and so are those of `libraries`
     that the content hangs on. The data version is the digest of the content, so equal content stops a
-    recomputation from spreading.
+    recomputation from spreading. Of a stage that goes through `tokens`, what it computes has a speed.
     """
     started = time.monotonic()
     with user_errors():
@@ -114,14 +118,28 @@ def result(
     seconds = time.monotonic() - started
     name = "/".join(asset_key.path) if asset_key else stage
     context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")
-    metadata = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **describe(entry)}
+    speed = {} if hit or tokens is None else {"tokens_per_second": tokens / seconds}
+    state = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **speed}
     return dg.MaterializeResult(
         value=entry,
         asset_key=asset_key,
         data_version=dg.DataVersion(entry.digest),
-        metadata=metadata,
-        check_results=check(entry),
+        metadata={**state, **describe(entry)},
+        check_results=[*check(entry)],
     )
+
+
+def picture(svg: str, text: str) -> dg.MarkdownMetadataValue:
+    """Return an SVG as metadata that the UI shows."""
+    return dg.MetadataValue.md(f"![{text}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def dashboard_link(project: Project, adapter: Adapter, layer: int) -> Metadata:
+    """Return a link to a layer on the dashboard, where `loradash annotate` serves it, if its address is settled."""
+    if (port := project.settings.annotations.port) == 0:
+        return {}
+    place = urlencode({**({"adapter": adapter.name} if adapter.name else {}), "layer": layer})
+    return {"on_the_dashboard": dg.MetadataValue.url(f"http://127.0.0.1:{port}/#{place}")}
 
 
 def table_metadata(table: pa.Table, columns: tuple[str, ...] | None = None) -> dict[str, Any]:

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, Metadata, Project, file_metadata, result
+from loradash_assets.assets.project import (
+    IN_STORE,
+    Metadata,
+    Project,
+    dashboard_link,
+    file_metadata,
+    picture,
+    result,
+)
 from loradash_assets.code_version import code_version
 from loradash_assets.schema import OUTSIDE_LAYERS
+from loradash_assets.site.histograms import COLUMNS, layer_picture
 from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
 
@@ -19,11 +29,16 @@ if TYPE_CHECKING:
 
 MODULE = "loradash_assets.compute.layers"
 GROUP = "tables"
-CHECK = "all_finite_and_counted"
-CHECK_DESCRIPTION = (
-    "No activation is NaN or infinite. Every token of every example counts once for every feature; for the features of "
-    "experts, as often as the router sends it to one."
-)
+FINITE, RIGHT = "all_finite", "lists_and_counts"
+CHECKS = {
+    FINITE: "No activation is NaN or infinite. One that is counts nowhere, and the page says how many there are.",
+    RIGHT: (
+        "Every token of every example counts once for every feature; for the features of experts, as often as the "
+        "router sends it to one. Every list is sorted, and every window lies inside its example, with the token and "
+        "its activation in their place."
+    ),
+}
+HISTOGRAM_COLUMNS = [*COLUMNS, "basis", "filtered"]
 PREVIEW = ("projection", "component", "polarity", "rank", "activation", "token", "example", "position", "occurrences")
 
 
@@ -40,7 +55,11 @@ def table_assets(adapter: Adapter, layers: Sequence[int]) -> dg.AssetsDefinition
         name=adapter_group(adapter, "top_tokens"),
         specs=[_spec(adapter, layer, upstream.values()) for layer in layers],
         ins={name: dg.AssetIn(key) for name, key in upstream.items()},
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description=CHECK_DESCRIPTION) for key in by_key],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key, description=description, blocking=name == RIGHT)
+            for key in by_key
+            for name, description in CHECKS.items()
+        ],
         can_subset=True,
     )
     def top_tokens(
@@ -52,7 +71,7 @@ def table_assets(adapter: Adapter, layers: Sequence[int]) -> dg.AssetsDefinition
     ) -> Iterator[dg.MaterializeResult[Entry]]:
         tokens = _shared_tokens(prompts)
         for key in sorted(context.selected_asset_keys, key=lambda key: by_key[key]):
-            yield _layer_table(context, project, key, by_key[key], prompts, tokens, features, activations)
+            yield _layer_table(context, project, adapter, by_key[key], prompts, tokens, features, activations)
 
     return top_tokens
 
@@ -87,14 +106,14 @@ def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.A
 def _layer_table(
     context: dg.AssetExecutionContext,
     project: Project,
-    key: dg.AssetKey,
+    adapter: Adapter,
     layer: int,
     prompts: Entry,
     tokens: Callable[[], "PromptTokens"],
     features: Entry,
     activations: Entry,
 ) -> dg.MaterializeResult[Entry]:
-    settings = project.settings.tables
+    key, settings = table_key(adapter, layer), project.settings.tables
 
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.filters import check_token_ids
@@ -118,7 +137,13 @@ def _layer_table(
 
     def describe(entry: Entry) -> Metadata:
         counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
-        return {**file_metadata(entry.path / "shown.parquet", PREVIEW), **counts}
+        statistics = pq.read_table(entry.path / "statistics.parquet", columns=HISTOGRAM_COLUMNS)
+        return {
+            **file_metadata(entry.path / "shown.parquet", PREVIEW),
+            **counts,
+            "histograms": picture(layer_picture(statistics), "the features' histograms"),
+            **dashboard_link(project, adapter, layer),
+        }
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
     return result(
@@ -130,18 +155,30 @@ def _layer_table(
         describe,
         module=MODULE,
         asset_key=key,
-        check=lambda entry: [_check(key, entry, prompts.facts["tokens"], activations.facts["experts_per_token"])],
+        check=lambda entry: _checks(key, entry, prompts.facts["tokens"], activations.facts["experts_per_token"]),
+        tokens=prompts.facts["tokens"],
     )
 
 
-def _check(key: dg.AssetKey, table: Entry, tokens: int, experts_per_token: int | None) -> dg.AssetCheckResult:
-    counts = {name: table.facts[name] for name in ("non_finite", "counted", "routed", "busiest")}
-    sent = {} if experts_per_token is None else {"routed": tokens * experts_per_token}
-    return dg.AssetCheckResult(
+def _checks(
+    key: dg.AssetKey, table: Entry, tokens: int, experts_per_token: int | None
+) -> Iterator[dg.AssetCheckResult]:
+    facts = table.facts
+    yield dg.AssetCheckResult(
         asset_key=key,
-        check_name=CHECK,
-        passed=counts["non_finite"] == 0
-        and all(count == right for name, right in {"counted": tokens, **sent}.items() for count in counts[name])
-        and counts["busiest"] <= tokens,
-        metadata={"tokens": tokens, "experts_per_token": experts_per_token or 0, **counts},
+        check_name=FINITE,
+        passed=facts["non_finite"] == 0,
+        metadata={"non_finite": facts["non_finite"]},
+    )
+    expected = {"counted": tokens} | ({} if experts_per_token is None else {"routed": tokens * experts_per_token})
+    add_up = all(count == right for name, right in expected.items() for count in facts[name])
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name=RIGHT,
+        passed=add_up and facts["busiest"] <= tokens and facts["unsorted"] == facts["outside"] == 0,
+        metadata={
+            "tokens": tokens,
+            "experts_per_token": experts_per_token or 0,
+            **{name: facts[name] for name in ("counted", "routed", "busiest", "unsorted", "outside")},
+        },
     )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
+from loradash_assets.compute.checks import listing_faults
 from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import LayerActivations
@@ -35,7 +36,8 @@ def write_layer_tables(
     special_tokens: Collection[int],
 ) -> dict[str, Any]:
     """Write the layer's four tables to `target`; return how many features it has, how many of them the svd
-    basis dropped, how many activations were not finite, how many tokens counted, and how many were left out, by reason.
+    basis dropped, how many activations were not finite, how many tokens counted, and how many were left out, by reason;
+    and how many rows of its lists are wrong (see `listing_faults`).
 
     `write_norms` are the norms that only the loaded model could tell (DoRA), by module; `special_tokens` are ids.
     """
@@ -54,6 +56,7 @@ def write_layer_tables(
     pq.write_table(tables.shown, target / SHOWN)
     pq.write_table(tables.samples, target / SAMPLES)
     pq.write_table(tables.statistics, target / STATISTICS)
+    faults = [listing_faults(listed, tokens.index) for listed in (tables.plain, tables.shown)]
     full = tables.statistics.filter(~pc.field("filtered"))
     raw, shown = (full.filter(pc.field("basis") == basis) for basis in ("raw", options.basis))
     return {
@@ -61,6 +64,7 @@ def write_layer_tables(
         "dropped": raw.num_rows - shown.num_rows,
         "non_finite": sum(raw.column("non_finite").to_pylist()),
         **_counts(features, full),
+        **{name: plain + shown for (name, plain), shown in zip(faults[0].items(), faults[1].values(), strict=True)},
         "left_out": dict(tables.left_out),
     }
 

@@ -41,7 +41,7 @@ def test_the_export_has_every_expert(graph: Graph) -> None:
 
 def test_the_check_compares_what_experts_counted_with_what_the_router_sends(graph: Graph) -> None:
     for layer in LAYERS:
-        key = dg.AssetCheckKey(dg.AssetKey(layer.split("/")), "all_finite_and_counted")
+        key = dg.AssetCheckKey(dg.AssetKey(layer.split("/")), "lists_and_counts")
         record = graph.instance.event_log_storage.get_asset_check_summary_records([key])[key]
         execution = record.last_check_execution_record
         assert execution is not None

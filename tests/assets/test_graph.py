@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from loradash_assets.assets.tables import CHECKS
 from loradash_assets.automation import BUILD_JOB
 from tests.assets.graph import Graph
 from tests.pages import shown
@@ -74,9 +75,9 @@ def test_the_tables_of_the_graph_show_rows_columns_and_a_preview(built: Graph) -
 
 def test_every_layers_table_is_checked(built: Graph) -> None:
     records = built.instance.event_log_storage.get_asset_check_summary_records(
-        [dg.AssetCheckKey(dg.AssetKey(layer.split("/")), "all_finite_and_counted") for layer in LAYERS]
+        [dg.AssetCheckKey(dg.AssetKey(layer.split("/")), check) for layer in LAYERS for check in CHECKS]
     )
-    assert len(records) == 3
+    assert len(records) == 6
     for record in records.values():
         execution = record.last_check_execution_record
         assert execution is not None
@@ -185,7 +186,7 @@ def test_activations_that_are_not_finite_fail_the_check_and_are_not_ranked(graph
     save_file(tensors, weights, metadata={"format": "pt"})
     assert graph.run(LAYERS[0]) == {LAYERS[0]: "hit"}
     graph.run()
-    key = dg.AssetCheckKey(dg.AssetKey(LAYERS[0].split("/")), "all_finite_and_counted")
+    key = dg.AssetCheckKey(dg.AssetKey(LAYERS[0].split("/")), "all_finite")
     execution = graph.instance.event_log_storage.get_asset_check_summary_records([key])[key].last_check_execution_record
     assert execution is not None
     assert execution.status.value == "FAILED"

@@ -118,6 +118,8 @@ def test_an_experts_lists_are_a_sort_of_what_it_sees(recording: Recording, recor
         "counted": [tokens],
         "routed": [2 * tokens],
         "busiest": most,
+        "unsorted": 0,
+        "outside": 0,
         "left_out": {},
     }
     rows = pq.read_table(tmp_path / "plain.parquet").to_pylist()

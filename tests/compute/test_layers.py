@@ -62,7 +62,7 @@ def _write(directory: Path, norms: dict[str, list[float]] | None = None, basis: 
 def test_every_feature_of_the_layer_is_in_the_tables(directory: Path) -> None:
     values = _record(directory)
     facts = {"features": 15, "dropped": 0, "non_finite": 0, "counted": [values.shape[1]], "routed": [], "busiest": 0}
-    assert _write(directory) == {**facts, "left_out": {}}
+    assert _write(directory) == {**facts, "unsorted": 0, "outside": 0, "left_out": {}}
     plain = pq.read_table(directory / "plain.parquet").to_pylist()
     first = {
         (row["projection"], row["component"], row["polarity"]): row["activation"] for row in plain if row["rank"] == 1
