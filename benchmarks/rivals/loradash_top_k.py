@@ -16,6 +16,7 @@ from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
+from loradash_assets.compute.pasts import Tokens
 from loradash_assets.compute.topk import TopK
 from loradash_assets.settings import RecordingSettings
 
@@ -51,7 +52,9 @@ class Recorder:
         (directory / RECORDING).mkdir()
         return record_activations(recording, directory / RECORDING, lambda _: None, self._adapted)["write_norms"]
 
-    def _adapted(self, recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
+    def _adapted(
+        self, recording: Recording, modules: Sequence[AdaptedModule], _sample: Sequence[Tokens]
+    ) -> AdaptedModel:
         if self._model is None:
             self._model = adapted_model(recording, modules)
         return self._model

@@ -26,13 +26,31 @@ if TYPE_CHECKING:
 
 MODULE = "loradash_assets.compute.activations"
 LIBRARIES = ("torch", "transformers", "peft")
+PLAIN, CHANGED = "matches_plain_forward", "adapter_changes_the_model"
+CHECKS = {
+    PLAIN: (
+        "On the first tokens of some examples, what was recorded is what PEFT's own forward pass gives, up to "
+        "rounding; of features that see every token."
+    ),
+    CHANGED: "With the adapter the model's last states are others than without: it was put on, and does something.",
+}
+MOST_OFF = 0.05  # of the activations: rounding has a tail, a wrong number is wrong everywhere
 
 
 def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
     """Return the recordings of all adapters: one step that makes any selection of them."""
     by_key = {adapter_key(adapter, "activations"): adapter for adapter in adapters}
 
-    @dg.multi_asset(name="activations", specs=[_spec(adapter) for adapter in adapters], can_subset=True)
+    @dg.multi_asset(
+        name="activations",
+        specs=[_spec(adapter) for adapter in adapters],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key, description=description, blocking=True)
+            for key in by_key
+            for name, description in CHECKS.items()
+        ],
+        can_subset=True,
+    )
     def activations(
         context: dg.AssetExecutionContext,
         project: dg.ResourceParam[Project],
@@ -116,6 +134,7 @@ class _Step:
             libraries=LIBRARIES,
             resumable=True,
             asset_key=key,
+            check=lambda entry: _checks(key, entry),
         )
 
     def _logger(self, key: dg.AssetKey) -> Callable[[str], None]:
@@ -148,6 +167,28 @@ class _Step:
                 )
         if base_model_source(self._project.settings).fingerprint != self._base_model.facts["source"]:
             raise ModelError("model.base_model: the files have changed since 'base_model' was made: run it again")
+
+
+def _checks(key: dg.AssetKey, recording: Entry) -> Iterator[dg.AssetCheckResult]:
+    found = recording.facts["_rechecked"]
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name=PLAIN,
+        passed=found["share_off"] <= MOST_OFF,
+        metadata={
+            **{name: found[name] for name in ("tokens", "share_off", "worst")},
+            "recording": dg.MetadataValue.path(recording.path),
+        },
+    )
+    # Untrained, with B zero, an adapter changes nothing and its activations are right.
+    severity = dg.AssetCheckSeverity.ERROR if found["writes"] else dg.AssetCheckSeverity.WARN
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHANGED,
+        passed=found["change"] != 0,
+        severity=severity,
+        metadata={"change": found["change"], "b_is_zero": not found["writes"]},
+    )
 
 
 def _describe(entry: Entry) -> Metadata:

@@ -20,7 +20,8 @@ from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.experts import experts_per_token
 from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
 from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
-from loradash_assets.compute.recording import RecordingPlan, record
+from loradash_assets.compute.recheck import Sample, share_beyond
+from loradash_assets.compute.recording import RecordingPlan, record, recorded_example
 from loradash_assets.compute.token_ids import TokenIds
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from loradash_assets.compute.features import AdaptedModule
     from loradash_assets.compute.forward import AdaptedModel
+    from loradash_assets.compute.pasts import Tokens
 
 LIBRARIES = ("torch", "transformers", "peft")
 SECONDS_BETWEEN_LOG_LINES = 10
@@ -62,9 +64,14 @@ def load_base(recording: Recording) -> PreTrainedModel:
     )
 
 
-def adapted_model(recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
-    """Return the recording's adapter on a base model of its own, loaded. Raises ModelError or AdapterError."""
-    return _adapted(recording, modules, load_base(recording), own_base=True)
+def adapted_model(
+    recording: Recording, modules: Sequence[AdaptedModule], sample: Sequence[Tokens] = ()
+) -> AdaptedModel:
+    """Return the recording's adapter on a base model of its own, loaded; `sample` is for it to run plainly.
+
+    Raises ModelError or AdapterError.
+    """
+    return _adapted(recording, modules, load_base(recording), sample, own_base=True)
 
 
 class SharedBase:
@@ -76,9 +83,11 @@ class SharedBase:
     def __init__(self) -> None:
         self._loaded: tuple[Recording, PreTrainedModel] | None = None
 
-    def __call__(self, recording: Recording, modules: Sequence[AdaptedModule]) -> AdaptedModel:
+    def __call__(
+        self, recording: Recording, modules: Sequence[AdaptedModule], sample: Sequence[Tokens] = ()
+    ) -> AdaptedModel:
         """Return the recording's adapter on the base model. Raises ModelError or AdapterError."""
-        return _adapted(recording, modules, self._base(recording), own_base=False)
+        return _adapted(recording, modules, self._base(recording), sample, own_base=False)
 
     def _base(self, recording: Recording) -> PreTrainedModel:
         if self._loaded is not None and _same_base(self._loaded[0], recording):
@@ -93,11 +102,16 @@ def _same_base(one: Recording, other: Recording) -> bool:
 
 
 def _adapted(
-    recording: Recording, modules: Sequence[AdaptedModule], base: PreTrainedModel, *, own_base: bool
+    recording: Recording,
+    modules: Sequence[AdaptedModule],
+    base: PreTrainedModel,
+    sample: Sequence[Tokens],
+    *,
+    own_base: bool,
 ) -> AdaptedModel:
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
-    return AdaptedModel(base, recording.adapter, modules, own_base=own_base)
+    return AdaptedModel(base, recording.adapter, modules, own_base=own_base, sample=sample)
 
 
 def tokens_per_chunk(chunk_tokens: int, features: int) -> int:
@@ -112,7 +126,7 @@ def record_activations(
     recording: Recording,
     target: Path,
     log: Callable[[str], None],
-    adapt: Callable[[Recording, Sequence[AdaptedModule]], AdaptedModel] = adapted_model,
+    adapt: Callable[[Recording, Sequence[AdaptedModule], Sequence[Tokens]], AdaptedModel] = adapted_model,
     free: Callable[[Path], int] = free_bytes,
 ) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
@@ -131,8 +145,9 @@ def record_activations(
     room = Room.of(expected, target, free)
     log(str(room))
     room.check(target)
-    model = adapt(recording, modules)
     examples = tokens.by_example()
+    sample = Sample.of(examples)
+    model = adapt(recording, modules, sample.rows(examples))
     alone = has_length_dependent_positions(config)
     same_contexts = not alone and model.is_prefix_determined(examples)
     if not same_contexts:
@@ -163,10 +178,32 @@ def record_activations(
         "write_norms": model.write_norms(),
         "libraries": {name: version(name) for name in LIBRARIES},
         "device": str(model.device),
+        "_rechecked": {
+            **_recheck(plan, target, sample, model, same_contexts=same_contexts),
+            "writes": any(bool(module.B.any()) for module in modules),
+        },
         "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "_tokens_per_second": recorded / seconds if recorded else 0.0,
         "_halved_batches": model.halved,
     }
+
+
+def _recheck(
+    plan: RecordingPlan, target: Path, sample: Sample, model: AdaptedModel, *, same_contexts: bool
+) -> dict[str, float | None]:
+    """Compare what was recorded of the sample with the plain model; where what follows matters, whole examples only."""
+    plain = model.plain
+    if plain is None:
+        return {"tokens": 0, "share_off": 0.0, "worst": 0.0, "change": None}
+    recorded = expected = np.empty((len(plain.activations), 0), np.float32)
+    for row, example in enumerate(sample.examples):
+        if same_contexts or len(plan.token_ids[example]) == sample.tokens:
+            values = recorded_example(plan, target, example)[:, : sample.tokens]
+            recorded = np.concatenate([recorded, values], axis=1)
+            columns = slice(row * sample.tokens, (row + 1) * sample.tokens)
+            expected = np.concatenate([expected, plain.activations[:, columns]], axis=1)
+    share, worst = share_beyond(recorded, expected, model.dtype)
+    return {"tokens": expected.shape[1], "share_off": share, "worst": worst, "change": plain.change}
 
 
 def _obstacle(

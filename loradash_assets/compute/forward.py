@@ -31,6 +31,7 @@ from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
 from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
 from loradash_assets.compute.readings import Complete, Readings
+from loradash_assets.compute.recheck import Plain, plain_pass
 from loradash_assets.compute.routed import Pending, Recorded, joined
 from loradash_assets.compute.routing import RoutedExperts
 
@@ -49,17 +50,27 @@ class AdaptedModel:
 
     `modules` fixes the order of the features. `base` is left as it is and shares its weights, so that it serves for
     the next adapter; or, as this adapter's `own_base`, it becomes the adapted model, without a second copy of what the
-    adapter changes. Raises AdapterError if the adapter cannot be put on the model.
+    adapter changes. `plain` is what PEFT's own forward pass says of the rows of `sample`, all of one length, if there
+    are any. Raises AdapterError if the adapter cannot be put on the model.
     """
 
     def __init__(
-        self, base: PreTrainedModel, adapter: Path, modules: Sequence[AdaptedModule], *, own_base: bool = False
+        self,
+        base: PreTrainedModel,
+        adapter: Path,
+        modules: Sequence[AdaptedModule],
+        *,
+        own_base: bool = False,
+        sample: Sequence[Tokens] = (),
     ) -> None:
         config = read_config(adapter)
         embedding: Any = base.get_input_embeddings()  # PEFT may wrap it
         self._vocabulary: int = embedding.num_embeddings  # before PEFT wraps them
         copied = base if own_base else _with_shared_weights(base, own=brought_weights(adapter))
         versions = [] if own_base else _versions(base)
+        self.device = base.device
+        padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
+        before = _last_states(_without_head(copied, modules), padding, sample) if sample else None
         try:
             self._peft = PeftModel.from_pretrained(
                 copied, str(adapter), adapter_name=ADAPTER_NAME, config=config
@@ -71,10 +82,8 @@ class AdaptedModel:
                 f"adapter.path: putting {adapter} on the base model changed the base model's own weights, so nothing "
                 "after it could be trusted; record it in a project of its own"
             )
-        self.device = base.device
-        padding = getattr(base.config.get_text_config(), "pad_token_id", None) or 0
         self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
-        self._body: Any = self._without_head(modules)
+        self._body: Any = _without_head(self._peft.get_base_model(), modules)
         self._call = Body.of(self._body, padding)
         self._too_large = sys.maxsize  # rows times tokens of a batch that did not fit into memory
         self.halved = 0
@@ -88,14 +97,12 @@ class AdaptedModel:
             if module.expert != NO_EXPERT:
                 routed.setdefault(experts_of(module.name)[0], []).append(module)
         self._experts = {owner: RoutedExperts(owner, found[owner], of_owner) for owner, of_owner in routed.items()}
-
+        self.plain = None if before is None else self._plain(sample, before)
         self._adapt(dense, in_place=own_base)
 
-    def _without_head(self, modules: Sequence[AdaptedModule]) -> torch.nn.Module:
-        base: Any = self._peft.get_base_model()
-        body = base.base_model
-        inside = f"{base.base_model_prefix}."
-        return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
+    @torch.no_grad()
+    def _plain(self, sample: Sequence[Tokens], before: torch.Tensor) -> Plain:
+        return plain_pass(self._layers, lambda: self._run(self._call.forward(sample)), before)
 
     @torch.no_grad()
     def _adapt(self, modules: Sequence[AdaptedModule], *, in_place: bool) -> None:
@@ -210,9 +217,25 @@ class AdaptedModel:
     def _tolerance(self) -> float:
         return PROBE_TOLERANCE.get(self._peft.dtype, 1e-4)
 
+    @property
+    def dtype(self) -> str:
+        """The type that it computes in."""
+        return str(self._peft.dtype).removeprefix("torch.")
+
     def write_norms(self) -> dict[str, list[float]]:
         """Return ‖g ⊙ B[:, component]‖ of every DoRA module; g = m / ‖W + scaling·BA‖ rescales its outputs."""
         return self._write_norms
+
+
+def _without_head(base: Any, modules: Sequence[AdaptedModule]) -> Any:
+    """The model without its head, where no adapted module is in that."""
+    body, inside = base.base_model, f"{base.base_model_prefix}."
+    return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
+
+
+@torch.no_grad()
+def _last_states(body: Any, padding: int, rows: Sequence[Tokens]) -> torch.Tensor:
+    return body(**Body.of(body, padding).forward(rows).arguments)[0]
 
 
 def _dora_norms(layers: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:

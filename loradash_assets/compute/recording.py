@@ -222,6 +222,18 @@ def _blocks(chunk: Any, layer: int) -> Iterator[Chunk]:
             yield tokens[columns[start:stop]], values[:, start:stop]
 
 
+def recorded_example(plan: RecordingPlan, directory: Path, example: int) -> NDArray[np.float32]:
+    """Return what was recorded of an example, (features that see every token, tokens), by its place in the plan."""
+    number, chunk = next(
+        (number, chunk) for number, chunk in enumerate(plan.batches.chunks) if example in chunk.examples
+    )
+    first = sum(len(plan.token_ids[each]) for each in itertools.takewhile(lambda each: each != example, chunk.examples))
+    columns = slice(first, first + len(plan.token_ids[example]))
+    with safe_open(chunk_file(directory, number), framework="np") as tensors:
+        layers = [tensors.get_slice(_dense(layer))[:, columns] for layer in plan.layers]
+    return np.concatenate([np.empty((0, columns.stop - columns.start), np.float32), *layers])
+
+
 def chunk_tokens(directory: Path) -> Iterator[np.ndarray]:
     """Yield every chunk's token numbers, (tokens,) int64, in the order in which layers are read."""
     for file in _chunk_files(directory):
