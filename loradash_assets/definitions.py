@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import dagster as dg
 from loradash_assets.assets.activations import recording_asset
 from loradash_assets.assets.adapter import adapter_assets
 from loradash_assets.assets.coactivation import coactivation_asset
-from loradash_assets.assets.dashboard import output_assets
+from loradash_assets.assets.dashboard import OPENED, output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
 from loradash_assets.assets.notes import notes_job, notes_sensor
@@ -25,7 +26,7 @@ from loradash_assets.assets.sources import source_assets
 from loradash_assets.assets.tables import table_assets
 from loradash_assets.automation import build_job, graph_sensor, schedules
 from loradash_assets.compute.errors import InputError
-from loradash_assets.settings import Settings, SettingsError, load_settings
+from loradash_assets.settings import DagsterSettings, Settings, SettingsError, load_settings
 from loradash_assets.sources import Adapter, adapter_layers, adapters, checkpoints, is_here
 
 PROJECT_VARIABLE = "LORADASH_PROJECT"
@@ -38,20 +39,23 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """
     layers = [(adapter, adapter_layers(settings, adapter)) for adapter in adapters(settings)]
     project = Project(settings)
+    assets = [
+        dataset_rows,
+        prompts,
+        base_model,
+        *(asset for adapter, _ in layers for asset in adapter_assets(adapter)),
+        recording_asset(adapters(settings)),
+        *(table_assets(adapter, touched) for adapter, touched in layers),
+        *(coactivation_asset(adapter) for adapter, _ in layers),
+        interpretations_asset(adapters(settings)),
+        *output_assets(layers),
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # observable sources: the version is pinned
         return dg.Definitions(
             assets=[
                 *source_assets(adapters(settings)),
-                dataset_rows,
-                prompts,
-                base_model,
-                *(asset for adapter, _ in layers for asset in adapter_assets(adapter)),
-                recording_asset(adapters(settings)),
-                *(table_assets(adapter, touched) for adapter, touched in layers),
-                *(coactivation_asset(adapter) for adapter, _ in layers),
-                interpretations_asset(adapters(settings)),
-                *output_assets(layers),
+                *dg.map_asset_specs(partial(_presented, settings.dagster), assets),
             ],
             jobs=[build_job(), notes_job()],
             schedules=schedules(settings),
@@ -61,6 +65,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         )
 
 
+def _presented(settings: DagsterSettings, spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Add what the settings say of all assets: who looks after them, and how long what people open counts as fresh."""
+    spec = spec.replace_attributes(owners=settings.owners)
+    if settings.fresh_hours is None or spec.key.path[-1] not in OPENED:
+        return spec
+    window = timedelta(hours=settings.fresh_hours)
+    return spec.replace_attributes(freshness_policy=dg.FreshnessPolicy.time_window(window))
+
+
 def made_from(project: Path) -> str:
     """Return what decides how a project's definitions look, or what is wrong with it; the hub is not asked."""
     try:
@@ -68,7 +81,7 @@ def made_from(project: Path) -> str:
         graph = [(each.name, each.path, _layers_here(settings, each)) for each in adapters(settings)]
     except (SettingsError, InputError) as problem:
         return str(problem)
-    return repr((graph, settings.schedule.cron, settings.schedule.timezone))
+    return repr((graph, settings.schedule.cron, settings.schedule.timezone, settings.dagster))
 
 
 def _left_out(project: Path) -> list[str]:

@@ -36,6 +36,9 @@ CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
 ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it becomes the name of a directory and of asset keys
+Owner = Annotated[
+    str, Field(pattern=r"^(team:\w+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,})$")
+]  # as Dagster has it
 AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
 
 
@@ -220,6 +223,15 @@ class ScheduleSettings(_Section):
     notes: bool = _setting(True, "draw dashboard and report again whenever a note has changed")
 
 
+class DagsterSettings(_Section):
+    """How the results present themselves in the Dagster UI."""
+
+    owners: list[Owner] = _setting([], "who looks after them: e-mail addresses, or team:NAME")
+    fresh_hours: Annotated[float, Field(gt=0, le=87_600)] | None = _setting(
+        48, "hours after which what people open counts as out of date, unless it was looked at again; null: never"
+    )
+
+
 class StoreSettings(_Section):
     """Where intermediate results are kept."""
 
@@ -239,6 +251,7 @@ class Settings(_Section):
     dashboard: DashboardSettings = DashboardSettings()
     annotations: AnnotationSettings = AnnotationSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    dagster: DagsterSettings = DagsterSettings()
     store: StoreSettings = StoreSettings()
     project: Path = Field(default=Path(), exclude=True)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key
+from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
 from loradash_assets.assets.project import (
     IN_STORE,
@@ -81,6 +81,7 @@ def _spec(adapter: Adapter) -> dg.AssetSpec:
         kinds={"pytorch", "safetensors"},
         skippable=True,
         code_version=code_version(MODULE),
+        tags=adapter_tags(adapter),
         metadata=IN_STORE,
     )
 

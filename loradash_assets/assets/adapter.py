@@ -6,9 +6,18 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key
+from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata, user_errors
+from loradash_assets.assets.project import (
+    IN_STORE,
+    RETRIES,
+    STORE_IO,
+    Metadata,
+    Project,
+    result,
+    table_metadata,
+    user_errors,
+)
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, errors_of
 from loradash_assets.store import Entry, Facts
@@ -33,6 +42,8 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
         deps=[adapter_key(adapter, "adapter_source"), settings_key("adapter")],
         io_manager_key=STORE_IO,
         code_version=code_version(FEATURES_MODULE),
+        retry_policy=RETRIES,
+        tags=adapter_tags(adapter),
         metadata=IN_STORE,
     )
     def features(
@@ -85,6 +96,7 @@ def _geometry(adapter: Adapter) -> dg.AssetsDefinition:
         kinds={"parquet"},
         io_manager_key=STORE_IO,
         code_version=code_version(GEOMETRY_MODULE),
+        tags=adapter_tags(adapter),
         metadata=IN_STORE,
     )
     def geometry(

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key
+from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import Adapter
@@ -27,6 +27,7 @@ def coactivation_asset(adapter: Adapter) -> dg.AssetsDefinition:
         kinds={"parquet"},
         io_manager_key=STORE_IO,
         code_version=code_version(MODULE),
+        tags=adapter_tags(adapter),
         metadata=IN_STORE,
     )
     def coactivation(

@@ -39,6 +39,7 @@ OF_ALL_ADAPTERS = (
     _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True),
     _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
 )
+OPENED = {output.name for output in (DATA, *OF_ALL_ADAPTERS)}  # what people open
 
 
 def output_assets(adapters: Layers) -> list[dg.AssetsDefinition]:

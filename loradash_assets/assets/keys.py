@@ -18,6 +18,12 @@ def adapter_group(adapter: Adapter, group: str) -> str:
     return f"{group}_{re.sub('[.-]', '_', adapter.name)}" if adapter.name else group
 
 
+def adapter_tags(adapter: Adapter, layer: int | None = None) -> dict[str, str]:
+    """Return the tags by which an adapter's assets, or those of one of its layers, are found in the UI."""
+    where = {} if layer is None else {"loradash/layer": "outside" if layer == OUTSIDE_LAYERS else str(layer)}
+    return {"loradash/adapter": re.sub(r"[^A-Za-z0-9_.-]", "_", adapter.label)[:63], **where}
+
+
 def table_key(adapter: Adapter, layer: int) -> dg.AssetKey:
     """Return the key of a layer's table."""
     return adapter_key(adapter, "top_tokens", layer_name(layer))

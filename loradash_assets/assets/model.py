@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from loradash_assets.assets.keys import settings_key
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, user_errors
+from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, Project, result, user_errors
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import HubSource, base_model_source
 from loradash_assets.store import Entry, Facts
@@ -19,6 +19,7 @@ MODULE = "loradash_assets.compute.base_model"
     deps=["base_model_source", settings_key("model")],
     io_manager_key=STORE_IO,
     code_version=code_version(MODULE),
+    retry_policy=RETRIES,
     metadata=IN_STORE,
 )
 def base_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[Entry]:

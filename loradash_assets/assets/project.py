@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loradash_assets.code_version import code_version
-from loradash_assets.compute.errors import InputError
+from loradash_assets.compute.errors import InputError, may_pass
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter
 from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, is_intact, write_atomically
@@ -30,6 +30,8 @@ from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, 
 STORE_IO = "store_io"
 IN_STORE = {"dagster/io_manager_key": STORE_IO}
 PREVIEW_ROWS = 5
+# Of what asks the hub: after 10, 30 and 70 seconds. Failures that a user must act on are not retried.
+RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 Metadata = Mapping[str, Any]
 
 
@@ -83,11 +85,14 @@ class StoreIOManager(dg.IOManager):
 
 @contextmanager
 def user_errors() -> Generator[None]:
-    """Turn an error that the user can act on into a Dagster failure that shows its message and is not retried."""
+    """Turn an error that the user can act on into a Dagster failure that shows its message.
+
+    It is retried only where a network or a server may answer again in a while.
+    """
     try:
         yield
     except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), allow_retries=may_pass(error)) from error
 
 
 def result(

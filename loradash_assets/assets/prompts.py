@@ -6,7 +6,16 @@ import dagster as dg
 
 from loradash_assets.assets.keys import settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, file_metadata, result, user_errors
+from loradash_assets.assets.project import (
+    IN_STORE,
+    RETRIES,
+    STORE_IO,
+    Metadata,
+    Project,
+    file_metadata,
+    result,
+    user_errors,
+)
 from loradash_assets.code_version import code_version
 from loradash_assets.sources import LocalSource, dataset_source
 from loradash_assets.store import Entry, Facts
@@ -22,6 +31,7 @@ GROUP = "dataset"
     deps=["dataset_source", settings_key("dataset")],
     io_manager_key=STORE_IO,
     code_version=code_version(ROWS_MODULE),
+    retry_policy=RETRIES,
     metadata=IN_STORE,
 )
 def dataset_rows(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[Entry]:

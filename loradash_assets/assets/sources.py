@@ -1,12 +1,13 @@
 """Observable sources: what the user brings and each section of the settings, as data versions Dagster can compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import dagster as dg
 
 from loradash_assets.assets.interpretations import interpretations_file
 from loradash_assets.assets.keys import adapter_key, settings_key
-from loradash_assets.assets.project import Project, user_errors
+from loradash_assets.assets.project import RETRIES, Project, user_errors
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, base_model_source, dataset_source
 
@@ -37,10 +38,23 @@ def _adapter(adapter: Adapter) -> dg.SourceAsset:
     return _source(adapter_key(adapter, "adapter_source"), "The adapter's files.", observe)
 
 
+@contextmanager
+def retried(context: dg.OpExecutionContext) -> Generator[None]:
+    """Have a failure that may pass retried as RETRIES say, which an observable source has no parameter for."""
+    try:
+        yield
+    except dg.Failure as failure:
+        retries = context.retry_number
+        if not failure.allow_retries or retries >= RETRIES.max_retries:
+            raise
+        wait = RETRIES.calculate_delay(retries + 1)
+        raise dg.RetryRequested(RETRIES.max_retries, seconds_to_wait=wait) from failure
+
+
 def _source(key: dg.AssetKey, description: str, observe: Callable[[Settings], str]) -> dg.SourceAsset:
     @dg.observable_source_asset(key=key, group_name=GROUP, description=description, tags={"dagster/kind/file": ""})
-    def observed(project: dg.ResourceParam[Project]) -> dg.DataVersion:
-        with user_errors():
+    def observed(context: dg.OpExecutionContext, project: dg.ResourceParam[Project]) -> dg.DataVersion:
+        with retried(context), user_errors():
             return dg.DataVersion(observe(project.settings))
 
     return observed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pyarrow.parquet as pq
 
-from loradash_assets.assets.keys import adapter_group, adapter_key, settings_key, table_key
+from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key, table_key
 from loradash_assets.assets.project import (
     IN_STORE,
     Metadata,
@@ -99,6 +99,7 @@ def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.A
         kinds={"parquet"},
         skippable=True,
         code_version=code_version(MODULE),
+        tags=adapter_tags(adapter, layer),
         metadata=IN_STORE,
     )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from xml.etree import ElementTree
 
 import dagster as dg
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.assets.tables import CHECKS
@@ -71,6 +75,55 @@ def test_the_tables_of_the_graph_show_rows_columns_and_a_preview(built: Graph) -
         assert metadata["preview"].value.startswith("| "), asset
     assert built.metadata("prompts")["dagster/row_count"].value == 7  # one of the eight rows is unusable
     assert "field 'deepseek_attempt'" in built.metadata("prompts")["not_used_as_they_are"].value.replace("&#95;", "_")
+
+
+def test_owners_tags_and_freshness_are_what_the_settings_say(tmp_path: Path) -> None:
+    project = save_project(tmp_path / "project", dagster={"owners": ["team:interp", "a@b.org"], "fresh_hours": 5.5})
+    with dg.DagsterInstance.ephemeral() as instance:
+        specs = {
+            spec.key.to_user_string(): spec for spec in Graph(project, instance).definitions().resolve_all_asset_specs()
+        }
+    assert {name for name, spec in specs.items() if spec.freshness_policy} == set(OUTPUTS)
+    policy = specs["dashboard"].freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta() == timedelta(hours=5.5)
+    for name in (*STAGES, *LAYERS, *OUTPUTS):
+        assert specs[name].owners == ["team:interp", "a@b.org"]
+    assert specs[LAYERS[2]].tags.items() >= {("loradash/adapter", "adapter"), ("loradash/layer", "2")}
+
+
+def test_only_what_asks_the_hub_is_retried(built: Graph) -> None:
+    retried = {
+        key.to_user_string()
+        for asset in built.definitions().assets or []
+        if isinstance(asset, dg.AssetsDefinition) and asset.node_def.retry_policy  # pyright: ignore[reportAttributeAccessIssue]
+        for key in asset.keys
+    }
+    assert retried == {"base_model", "dataset_rows", "features"}
+
+
+def test_a_layers_table_shows_its_histograms_and_where_it_is_on_the_dashboard(built: Graph) -> None:
+    metadata = built.metadata(LAYERS[1])
+    assert metadata["on_the_dashboard"].value == "http://127.0.0.1:8080/#layer=1"
+    head, _, picture = metadata["histograms"].value.removesuffix(")").partition("(data:image/svg+xml;base64,")
+    assert head == "![the features' histograms]"
+    root = ElementTree.fromstring(base64.b64decode(picture))
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    statistics = pq.read_table(built.entry(LAYERS[1]) / "statistics.parquet").to_pylist()
+    assert texts == [
+        shown for row in statistics for shown in (f"{row['projection']} 0", f"{row['min']:.3g}", f"{row['max']:.3g}")
+    ]
+    bars = [path.get("d", "").count("M") for path in root.iter("{http://www.w3.org/2000/svg}path") if path.get("fill")]
+    full = [sum(map(bool, row["total_counts"])) for row in statistics]
+    assert [below + above for below, above in zip(bars[::2], bars[1::2], strict=True)] == full
+
+
+def test_what_is_computed_has_a_speed_and_what_is_in_the_store_has_none(graph: Graph) -> None:
+    graph.run()
+    assert graph.metadata(LAYERS[0])["tokens_per_second"].value > 0
+    assert graph.metadata("activations")["tokens_per_second"].value > 0
+    graph.run()
+    assert "tokens_per_second" not in graph.metadata(LAYERS[0])
 
 
 def test_every_layers_table_is_checked(built: Graph) -> None:

@@ -50,6 +50,8 @@ SETTINGS: dict[str, tuple[Any, frozenset[str]]] = {
     "schedule.cron": (None, NOTHING),
     "schedule.timezone": ("Europe/Berlin", NOTHING),
     "schedule.notes": (False, NOTHING),
+    "dagster.owners": (["team:interpretability"], NOTHING),
+    "dagster.fresh_hours": (None, NOTHING),
     "store.path": ("elsewhere", ALL),
 }
 SETTINGS |= {

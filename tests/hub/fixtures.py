@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.hub.server import hub
@@ -24,6 +25,7 @@ class HubServer:
     endpoint: str
     folder: Path
     requests: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)  # paths whose next request finds the hub overloaded
 
     def environment(self, home: Path) -> dict[str, str]:
         """Return a process environment in which this is the hub, `home` its cache, and no other host is reached."""
@@ -38,10 +40,15 @@ class HubServer:
 class _Recorder:
     application: ASGIApp
     requests: list[str]
+    busy: list[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.requests.append(f"{scope['method']} {scope['path']}")
+            if scope["path"] in self.busy:
+                self.busy.remove(scope["path"])
+                await Response("overloaded", 503)(scope, receive, send)
+                return
         await self.application(scope, receive, send)
 
 
@@ -52,7 +59,7 @@ def hub_server(tmp_path: Path) -> Iterator[HubServer]:
         listener.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
         running = HubServer(endpoint, tmp_path / "hub")
-        recorder = _Recorder(hub(running.folder), running.requests)
+        recorder = _Recorder(hub(running.folder), running.requests, running.busy)
         server = uvicorn.Server(uvicorn.Config(recorder, log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

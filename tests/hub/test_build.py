@@ -40,6 +40,18 @@ def test_hub_names_build_a_dashboard_and_only_new_commits_are_fetched(hub_server
     assert "Nothing to recompute" in again.stdout, again.stdout + again.stderr
 
 
+def test_a_hub_that_is_away_for_a_moment_is_asked_again(hub_server: HubServer, tmp_path: Path) -> None:
+    _publish(hub_server.folder)
+    project = tmp_path / "project"
+    project.mkdir()
+    names = ["--base-model", "org/tiny", "--lora-path", "org/adapter", "--dataset", "org/data", "--num-examples", "5"]
+    hub_server.busy.append("/api/models/org/tiny")
+    built = _build(hub_server, project, *names)
+    assert built.returncode == 0, built.stderr
+    assert not hub_server.busy
+    assert (project / "output" / "lora_activations_dashboard.html").is_file()
+
+
 def test_offline_the_cached_commit_is_the_same_source(hub_server: HubServer, tmp_path: Path) -> None:
     _publish(hub_server.folder)
     project = tmp_path / "project"
