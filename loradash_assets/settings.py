@@ -36,9 +36,8 @@ CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Text = Annotated[str, Field(pattern="")]  # a pattern, even this one, refuses what is not valid Unicode
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # no path holds a NUL
 ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # it becomes the name of a directory and of asset keys
-Owner = Annotated[
-    str, Field(pattern=r"^(team:\w+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,})$")
-]  # as Dagster has it
+OWNER = r"^(team:\w+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,})$"  # what Dagster takes
+Owner = Annotated[str, Field(pattern=OWNER)]
 AdapterName = Annotated[str, Field(pattern=ADAPTER_NAME)]
 
 

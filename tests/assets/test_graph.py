@@ -80,9 +80,8 @@ def test_the_tables_of_the_graph_show_rows_columns_and_a_preview(built: Graph) -
 def test_owners_tags_and_freshness_are_what_the_settings_say(tmp_path: Path) -> None:
     project = save_project(tmp_path / "project", dagster={"owners": ["team:interp", "a@b.org"], "fresh_hours": 5.5})
     with dg.DagsterInstance.ephemeral() as instance:
-        specs = {
-            spec.key.to_user_string(): spec for spec in Graph(project, instance).definitions().resolve_all_asset_specs()
-        }
+        definitions = Graph(project, instance).definitions()
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     assert {name for name, spec in specs.items() if spec.freshness_policy} == set(OUTPUTS)
     policy = specs["dashboard"].freshness_policy
     assert isinstance(policy, TimeWindowFreshnessPolicy)
