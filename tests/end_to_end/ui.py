@@ -24,7 +24,7 @@ class Ui:
     """A running UI, asked through its own GraphQL interface."""
 
     def __init__(self, address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._address = f"{address}/graphql"
+        self.address = address
         self._process = process
         self._log = log
 
@@ -34,7 +34,7 @@ class Ui:
         while time.monotonic() < end and self._process.poll() is None:
             try:
                 body = {"query": query, "variables": variables or {}}
-                reply = httpx.post(self._address, json=body, trust_env=False, timeout=60).json()
+                reply = httpx.post(f"{self.address}/graphql", json=body, trust_env=False, timeout=60).json()
             except httpx.TransportError:
                 time.sleep(0.5)
                 continue
