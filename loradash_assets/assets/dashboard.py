@@ -8,7 +8,7 @@ import dagster as dg
 
 from loradash_assets.assets.interpretations import FILE_FACT
 from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, StoreIOManager, result
+from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, StoreIOManager, dashboard_link, result
 from loradash_assets.code_version import code_version, resources_version
 from loradash_assets.site import outputs
 from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
@@ -34,9 +34,10 @@ class _Output:
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
+DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True)
 OF_ALL_ADAPTERS = (
     _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=(*STAGES, COACTIVATION)),
-    _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True),
+    DASHBOARD,
     _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
 )
 OPENED = {output.name for output in (DATA, *OF_ALL_ADAPTERS)}  # what people open
@@ -83,6 +84,7 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
             return {
                 "directory": dg.MetadataValue.path(target),
                 **{name: value for name, value in entry.facts.items() if name != NOTES_FACT},
+                **(dashboard_link(project) if output == DASHBOARD else {}),
             }
 
         digests = {name: entry.digest for name, entry in entries.items()}

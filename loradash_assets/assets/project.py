@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import InputError, may_pass
 from loradash_assets.settings import Settings
-from loradash_assets.sources import Adapter
 from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, is_intact, write_atomically
 
 STORE_IO = "store_io"
@@ -139,12 +138,11 @@ def picture(svg: str, text: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{text}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
 
 
-def dashboard_link(project: Project, adapter: Adapter, layer: int) -> Metadata:
-    """Return a link to a layer on the dashboard, where `loradash annotate` serves it, if its address is settled."""
+def dashboard_link(project: Project, **place: str | int) -> Metadata:
+    """Return a link to a place on the dashboard, where `loradash annotate` serves it, if its address is settled."""
     if (port := project.settings.annotations.port) == 0:
         return {}
-    place = urlencode({**({"adapter": adapter.name} if adapter.name else {}), "layer": layer})
-    return {"on_the_dashboard": dg.MetadataValue.url(f"http://127.0.0.1:{port}/#{place}")}
+    return {"on_the_dashboard": dg.MetadataValue.url(f"http://127.0.0.1:{port}/#{urlencode(place)}".removesuffix("#"))}
 
 
 def table_metadata(table: pa.Table, columns: tuple[str, ...] | None = None) -> dict[str, Any]:

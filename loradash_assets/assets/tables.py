@@ -143,7 +143,7 @@ def _layer_table(
             **file_metadata(entry.path / "shown.parquet", PREVIEW),
             **counts,
             "histograms": picture(layer_picture(statistics), "the features' histograms"),
-            **dashboard_link(project, adapter, layer),
+            **dashboard_link(project, **({"adapter": adapter.name} if adapter.name else {}), layer=layer),
         }
 
     inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())

@@ -104,6 +104,7 @@ def test_only_what_asks_the_hub_is_retried(built: Graph) -> None:
 def test_a_layers_table_shows_its_histograms_and_where_it_is_on_the_dashboard(built: Graph) -> None:
     metadata = built.metadata(LAYERS[1])
     assert metadata["on_the_dashboard"].value == "http://127.0.0.1:8080/#layer=1"
+    assert built.metadata("dashboard")["on_the_dashboard"].value == "http://127.0.0.1:8080/"
     head, _, picture = metadata["histograms"].value.removesuffix(")").partition("(data:image/svg+xml;base64,")
     assert head == "![the features' histograms]"
     root = ElementTree.fromstring(base64.b64decode(picture))

@@ -1,4 +1,4 @@
-"""Take the docs' pictures of the Dagster UI on a built project: `python -m tests.browser.ui_screenshots PROJECT FOLDER`."""
+"""Pictures of the Dagster UI, for the docs: `python -m tests.browser.ui_screenshots PROJECT FOLDER`, a built project."""
 
 from __future__ import annotations
 
