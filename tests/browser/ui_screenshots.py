@@ -1,4 +1,4 @@
-"""Pictures of the Dagster UI, for the docs: `python -m tests.browser.ui_screenshots PROJECT FOLDER`, a built project."""
+"""Pictures of the Dagster UI for the docs: `python -m tests.browser.ui_screenshots PROJECT FOLDER`, a built project."""
 
 from __future__ import annotations
 
