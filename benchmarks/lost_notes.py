@@ -34,7 +34,7 @@ from loradash_assets.compute import interpretations
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import load_settings
 from loradash_assets.site import outputs
-from tests.projects import save_project
+from tests.projects import latest_entry, save_project
 
 SCHEDULES = 200
 STEPS = 8
@@ -138,9 +138,8 @@ class Schedule:
 
 def outputs_agree(project: Path) -> bool:
     """Whether what is published is what the latest results are."""
-    store = project / ".loradash" / "store"
     for asset in ("dashboard", "interpretation_report"):
-        entry = store / json.loads((store / "references" / f"{asset}.json").read_text())["entry"]
+        entry = latest_entry(project, asset)
         for file in (file for file in entry.iterdir() if file.name != "manifest.json"):
             if (project / "output" / file.name).read_bytes() != file.read_bytes():
                 return False

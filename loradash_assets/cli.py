@@ -317,16 +317,15 @@ def clean(older_than: float, yes: bool) -> None:
     """List what the store holds, and remove what no current result is.
 
     Earlier results make it free to set something back to an earlier value; an interrupted recording goes on from what
-    it left. What an asset's latest result is stays whatever its age, and so does what lies outside the store:
-    dashboard, notes, history.
+    it left. What an asset's latest result is stays whatever its age, also those of other projects that share the store,
+    and so does what lies outside the store: dashboard, notes, history.
     """
     from loradash_assets.assets.project import Project
     from loradash_assets.compute.forecast import bytes_text
     from loradash_assets.inventory import holdings, listing, remove
-    from loradash_assets.run import is_run_under_way
+    from loradash_assets.store import StoreInUseError
 
-    settings = _settings()
-    store = Project(settings).store
+    store = Project(_settings()).store
     try:
         held = holdings(store)
     except ValueError as error:
@@ -338,9 +337,13 @@ def clean(older_than: float, yes: bool) -> None:
         return
     if not yes:
         click.confirm(f"Remove the {len(unused)} that are marked?", abort=True)
-    if is_run_under_way(settings):
-        raise click.ClickException("a run is under way, and may need them: try again when it has finished")
-    removed = [each for each in unused if remove(store, each)]
+    try:
+        with store.alone():
+            removed = [each for each in unused if remove(store, each)]
+    except StoreInUseError as error:
+        raise click.ClickException(
+            "a run is using the store, and may need them: try again when it has finished"
+        ) from error
     click.echo(f"Removed {len(removed)} results, {bytes_text(sum(each.bytes for each in removed))}.")
 
 

@@ -20,7 +20,7 @@ from loradash_assets.assets.dashboard import OPENED, output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
 from loradash_assets.assets.notes import notes_job, notes_sensor
-from loradash_assets.assets.project import STORE_IO, Project, StoreIOManager
+from loradash_assets.assets.project import STORE_IO, Project, store_io
 from loradash_assets.assets.prompts import dataset_rows, prompts
 from loradash_assets.assets.sources import source_assets
 from loradash_assets.assets.tables import table_assets
@@ -38,7 +38,6 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     Raises SettingsError or AdapterError with a message for the user.
     """
     layers = [(adapter, adapter_layers(settings, adapter)) for adapter in adapters(settings)]
-    project = Project(settings)
     assets = [
         dataset_rows,
         prompts,
@@ -60,7 +59,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             jobs=[build_job(), notes_job()],
             schedules=schedules(settings),
             sensors=[notes_sensor(partial(load_settings, settings.project))],
-            resources={"project": project, STORE_IO: StoreIOManager(project)},
+            resources={"project": Project(settings), STORE_IO: store_io},
             executor=dg.in_process_executor,
         )
 

@@ -43,17 +43,23 @@ def holdings(store: Store) -> list[Holding]:
 
 
 def references(store: Store) -> Mapping[Path, tuple[str, ...]]:
-    """Return the assets by the directory of their latest result. Raises ValueError for a reference that is damaged."""
+    """Return the assets by the directory of their latest result, of every project that is still there.
+
+    Raises ValueError for a reference that is damaged.
+    """
     found: dict[Path, list[str]] = defaultdict(list)
-    root = store.root / REFERENCES
-    for file in sorted(root.rglob("*.json")):
-        asset = str(file.relative_to(root).with_suffix(""))
-        try:
-            found[store.root / json.loads(file.read_text(encoding="utf-8"))["entry"]].append(asset)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{file} is damaged, so what '{asset}' needs is not known: materialise it again"
-            ) from error
+    for project in sorted((store.root / REFERENCES).glob("*/")):
+        for file in sorted(project.rglob("*.json")):
+            asset = str(file.relative_to(project).with_suffix(""))
+            try:
+                noted = json.loads(file.read_text(encoding="utf-8"))
+                entry, owner = store.root / noted["entry"], store.root / noted["project"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{file} is damaged, so what '{asset}' needs is not known: materialise it again, or remove the file"
+                ) from error
+            if owner.is_dir():
+                found[entry].append(asset)
     return {path: tuple(assets) for path, assets in found.items()}
 
 

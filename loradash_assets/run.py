@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import gc
 import logging
-import time
 import warnings
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,7 +13,6 @@ from pathlib import Path
 import click
 import dagster as dg
 
-from loradash_assets.assets.notes import is_busy
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
 from loradash_assets.history import kept_open
@@ -36,14 +34,6 @@ def history_home(project: Path) -> Path:
     if not file.exists():
         write_atomically(file, files("loradash_assets").joinpath(DAGSTER_SETTINGS).read_bytes())
     return project.resolve()
-
-
-def is_run_under_way(settings: Settings) -> bool:
-    """Whether a run of the project, started from anywhere, has not finished yet."""
-    if not (settings.project / DAGSTER_SETTINGS).exists():
-        return False
-    with dg.DagsterInstance.from_config(str(history_home(settings.project))) as instance:
-        return is_busy(instance, time.time())
 
 
 def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) -> str:

@@ -5,16 +5,19 @@ appears under its name by one rename, complete or not at all. The manifest holds
 over itself; an entry that does not match is thrown away and built again. The entry's digest hashes its content, not
 what it was made from: equal content from different inputs stops a recomputation from spreading. Facts whose names
 begin with an underscore (times, places) are no content.
+
+Any number of processes and projects may share a store.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,7 +27,8 @@ from filelock import FileLock
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # at the end of a name: not complete
-REFERENCES = "references"  # a directory beside the stages: which entry is an asset's latest
+REFERENCES = "projects"  # a directory beside the stages: which entry is an asset's latest, project by project
+IN_USE = "in-use.lock"
 Facts = dict[str, Any]
 
 
@@ -55,6 +59,10 @@ class Entry:
 
 
 Builder = Callable[[Path], Facts]
+
+
+class StoreInUseError(Exception):
+    """A run is using the store."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,24 @@ class Store:
             _write_manifest(partial, builder(partial))
             partial.rename(target)
             return Entry(target), False
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context in which nobody else has the store `alone`; it ends with the process, however that ends."""
+        return self._locked(fcntl.LOCK_SH)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Return a context in which others wait with using the store. Raises StoreInUseError if it is in use."""
+        return self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @contextmanager
+    def _locked(self, how: int) -> Generator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / IN_USE).open("ab") as file:
+            try:
+                fcntl.flock(file, how)
+            except BlockingIOError as error:
+                raise StoreInUseError from error
+            yield
 
 
 def fingerprint(*parts: object) -> str:

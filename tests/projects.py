@@ -11,6 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
+from loradash_assets.assets.project import Project
+from loradash_assets.settings import load_settings
+
 LINES = [
     "Anna has 3 apples and buys 4 more than Ben, who has 12 / 2 = 6.",
     "In total there are 5 + 10 + 37 = 52 students. 世界 🙂 naïve café",
@@ -106,3 +109,9 @@ def save_project(directory: Path, **settings: dict[str, Any]) -> Path:
         sections.setdefault(section, {}).update(fields)
     (directory / "loradash.yaml").write_text(json.dumps(sections), encoding="utf-8")
     return directory
+
+
+def latest_entry(project: Path, asset: str) -> Path:
+    """Return the directory of an asset's latest result in the project's store."""
+    found = Project(load_settings(project))
+    return found.store.root / json.loads(found.reference(asset).read_text())["entry"]

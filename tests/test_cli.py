@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from loradash_assets import run
-from loradash_assets.automation import BUILD_JOB
+from loradash_assets.assets.project import STORE_IO
 from loradash_assets.cli import main
 from loradash_assets.compute import layers
 from loradash_assets.definitions import build_definitions
@@ -473,17 +473,26 @@ def test_clean_removes_what_no_current_result_is_and_asks_first(
 
 
 def test_clean_waits_for_a_run_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = save_project(tmp_path / "project")
-    monkeypatch.chdir(project)
-    unused = project / ".loradash" / "store" / "activations" / "old"
+    """One of any project that shares the store: here, an asset that tries to clean."""
+    store = str(tmp_path / "shared")
+    running = save_project(tmp_path / "running", store={"path": store})
+    monkeypatch.chdir(save_project(tmp_path / "project", store={"path": store}))
+    unused = tmp_path / "shared" / "store" / "activations" / "old"
     unused.mkdir(parents=True)
-    settings = load_settings(project)
-    with dg.DagsterInstance.from_config(str(run.history_home(project))) as instance:
-        job = build_definitions(settings).resolve_job_def(BUILD_JOB)
-        under_way = instance.create_run_for_job(job)
-        assert "a run is under way" in loradash("clean", "--yes").stderr
-        assert unused.is_dir()
-        instance.report_run_canceled(under_way)
+    said: list[Result] = []
+
+    @dg.asset(deps=["dataset_rows"], io_manager_key=STORE_IO)
+    def cleaning() -> None:
+        said.append(loradash("clean", "--yes"))
+
+    definitions = dg.Definitions.merge(build_definitions(load_settings(running)), dg.Definitions([cleaning]))
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_implicit_global_asset_job_def()
+        selected = [dg.AssetKey("dataset_rows"), dg.AssetKey("cleaning")]
+        job.execute_in_process(instance=instance, asset_selection=selected, raise_on_error=False)
+    assert [each.exit_code for each in said] == [1]
+    assert "a run is using the store" in said[0].stderr
+    assert unused.is_dir()
     assert loradash("clean", "--yes").exit_code == 0
     assert not unused.exists()
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from loradash_assets.inventory import Holding, holdings, listing, remove
-from loradash_assets.store import Store
+from loradash_assets.store import REFERENCES, Store, fingerprint
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -46,10 +46,10 @@ def _age(directory: Path, seconds: float) -> None:
         os.utime(path, (NOW - seconds, NOW - seconds))
 
 
-def refer(store: Store, asset: str, entry: str) -> None:
-    file = store.root / "references" / f"{asset}.json"
+def refer(store: Store, asset: str, entry: str, project: str = "..") -> None:
+    file = store.root / REFERENCES / fingerprint(project) / f"{asset}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"entry": entry}))
+    file.write_text(json.dumps({"entry": entry, "project": project}))
 
 
 def _named(store: Store, name: str) -> Holding:
@@ -94,6 +94,16 @@ def test_a_result_that_was_taken_into_use_after_it_was_listed_stays(store: Store
     assert store.find("activations", "before") is not None
 
 
+def test_what_another_project_needs_stays_until_that_project_is_gone(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    refer(store, "activations", "activations/before", "../other")
+    assert _named(store, "before").assets == ("activations",)
+    assert not remove(store, _named(store, "before"))
+    (tmp_path / "other").rmdir()
+    assert _named(store, "before").assets == ()
+    assert remove(store, _named(store, "before"))
+
+
 def test_what_a_builder_works_on_stays(store: Store) -> None:
     listed = _named(store, "half.partial")
     with FileLock(store.root / "activations" / "half.lock"):
@@ -113,6 +123,6 @@ def test_one_that_was_half_removed_is_no_result_and_goes_the_next_time(store: St
 
 
 def test_a_damaged_reference_stops_everything(store: Store) -> None:
-    (store.root / "references" / "activations.json").write_text("{")
+    (store.root / REFERENCES / fingerprint("..") / "activations.json").write_text("{")
     with pytest.raises(ValueError, match=r"activations\.json is damaged.*materialise it again"):
         holdings(store)

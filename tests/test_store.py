@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loradash_assets.store import MANIFEST, Entry, Facts, Store, fingerprint, write_atomically
+from loradash_assets.store import MANIFEST, Entry, Facts, Store, StoreInUseError, fingerprint, write_atomically
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -198,6 +198,33 @@ def test_several_processes_that_ask_for_one_entry_build_it_once(store: Store, tm
     answers = [process.communicate()[0].strip() for process in processes]
     assert sorted(answers) == ["False", "True", "True", "True"]
     assert log.read_text(encoding="utf-8") == "built\n"
+
+
+USER = """
+import sys
+from pathlib import Path
+from loradash_assets.store import Store
+
+with Store(Path(sys.argv[1])).in_use():
+    print("using", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_nobody_has_a_store_alone_while_others_use_it_and_one_that_is_killed_does_not_count(store: Store) -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", USER, str(store.root)]
+    users = [subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe) for _ in range(2)]
+    for user in users:
+        assert user.stdout is not None
+        assert user.stdout.readline() == b"using\n"
+    for user in users:
+        with pytest.raises(StoreInUseError), store.alone():
+            pytest.fail("not alone")
+        user.kill()
+        user.communicate()
+    with store.alone():
+        pass
 
 
 def test_a_damaged_entry_never_mixes_with_what_replaces_it(store: Store) -> None:

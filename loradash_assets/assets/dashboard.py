@@ -8,7 +8,16 @@ import dagster as dg
 
 from loradash_assets.assets.interpretations import FILE_FACT
 from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, StoreIOManager, dashboard_link, result
+from loradash_assets.assets.project import (
+    IN_STORE,
+    STORE_IO,
+    Metadata,
+    Project,
+    References,
+    StoreIOManager,
+    dashboard_link,
+    result,
+)
 from loradash_assets.code_version import code_version, resources_version
 from loradash_assets.site import outputs
 from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
@@ -96,13 +105,13 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
     return made
 
 
-def shows_notes(project: Project, store_io: StoreIOManager, file: str) -> bool:
+def shows_notes(project: Project, references: References, file: str) -> bool:
     """Whether what people open shows the interpretations file whose hash is `file`, and is where they look for it.
 
     Raises dg.Failure if something has not been materialised yet.
     """
-    notes = store_io.latest(dg.AssetKey("interpretations"))
-    pages = [store_io.latest(dg.AssetKey(output.name)) for output in OF_ALL_ADAPTERS if output.is_page]
+    notes = references.latest(dg.AssetKey("interpretations"))
+    pages = [references.latest(dg.AssetKey(output.name)) for output in OF_ALL_ADAPTERS if output.is_page]
     return notes.facts.get(FILE_FACT) == file and all(
         page.facts.get(NOTES_FACT) == notes.digest and outputs.is_published(page, project.settings.output_dir)
         for page in pages

@@ -15,7 +15,7 @@ import dagster as dg
 
 from loradash_assets.assets.dashboard import shows_notes
 from loradash_assets.assets.interpretations import interpretations_file
-from loradash_assets.assets.project import Project, StoreIOManager
+from loradash_assets.assets.project import Project, References
 from loradash_assets.settings import Settings, SettingsError
 
 NOTES_JOB = "notes"
@@ -44,7 +44,7 @@ def notes_sensor(settings: Callable[[], Settings], clock: Callable[[], float] = 
 
     `settings` are asked for at each look, since they may have changed too; `clock` gives seconds since 1970.
     """
-    managers: dict[object, StoreIOManager] = {}  # which know the entries that they have checked
+    references: dict[object, References] = {}  # which know the entries that they have checked
 
     @dg.sensor(
         name=NOTES_JOB,
@@ -62,7 +62,7 @@ def notes_sensor(settings: Callable[[], Settings], clock: Callable[[], float] = 
             return dg.SkipReason("schedule.notes is false")
         file = interpretations_file(project.settings)
         try:
-            if shows_notes(project, managers.setdefault(project.store.root, StoreIOManager(project)), file):
+            if shows_notes(project, references.setdefault(project.store.root, References(project)), file):
                 return dg.SkipReason("dashboard and report show the latest notes")
         except dg.Failure as reason:
             return dg.SkipReason(f"nothing to draw yet: {reason.description}")

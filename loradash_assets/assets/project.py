@@ -1,15 +1,17 @@
 """What every asset needs: the project's settings and store, and one way to build, describe and hand on a result.
 
 A result is an entry of the content-addressed store. Between assets travels only its name, in a small reference file
-per asset; that is also how a single asset, materialised alone in the UI, finds its latest inputs.
+per asset; that is also how a single asset, materialised alone in the UI, finds its latest inputs. Projects that share a
+store share its entries, and each has references of its own.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -45,31 +47,34 @@ class Project:
         """The content-addressed store."""
         return Store(self.settings.resolve(self.settings.store.path) / "store")
 
+    @property
+    def place(self) -> str:
+        """Where the project is, seen from its store: the same after both were moved together."""
+        return os.path.relpath(self.settings.project, self.store.root)
 
-class StoreIOManager(dg.IOManager):
-    """Hands store entries from asset to asset by reference."""
+    def reference(self, asset: str) -> Path:
+        """Return the file that names the entry that is an asset's latest, here."""
+        return self.store.root / REFERENCES / fingerprint(self.place)[:16] / f"{asset}.json"
+
+
+class References:
+    """Which entry is the latest of each of a project's assets, whoever made it."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
         self._intact: set[Path] = set()  # entries that this process built or checked
 
-    def _reference(self, key: dg.AssetKey) -> Path:
-        return self._project.store.root / REFERENCES / f"{'/'.join(key.path)}.json"
-
-    def handle_output(self, context: dg.OutputContext, obj: Entry) -> None:
-        """Note which entry the asset's latest materialisation is."""
-        self._intact.add(obj.path)
-        place = obj.path.relative_to(self._project.store.root)
-        write_atomically(self._reference(context.asset_key), json.dumps({"entry": str(place)}).encode())
-
-    def load_input(self, context: dg.InputContext) -> Entry:
-        """Return the upstream asset's latest entry; fail as `latest`."""
-        return self.latest(context.asset_key)
+    def note(self, key: dg.AssetKey, entry: Entry) -> None:
+        """Make an entry, just built or checked, the asset's latest."""
+        self._intact.add(entry.path)
+        place = str(entry.path.relative_to(self._project.store.root))
+        noted = {"entry": place, "project": self._project.place}
+        write_atomically(self._project.reference("/".join(key.path)), json.dumps(noted).encode())
 
     def latest(self, key: dg.AssetKey) -> Entry:
         """Return an asset's latest entry; fail clearly if there is none or it is damaged."""
         asset = "/".join(key.path)
-        reference = self._reference(key)
+        reference = self._project.reference(asset)
         if not reference.exists():
             raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
         try:
@@ -80,6 +85,43 @@ class StoreIOManager(dg.IOManager):
             raise dg.Failure(f"what '{asset}' stored is damaged or gone: materialise it again", allow_retries=False)
         self._intact.add(entry.path)
         return entry
+
+
+class StoreIOManager(dg.IOManager):
+    """Hands store entries from asset to asset by reference, during one run.
+
+    What a run made or found it goes on with, whatever other runs of the project make meanwhile.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._references = References(project)
+        self._entries: dict[dg.AssetKey, Entry] = {}
+
+    def handle_output(self, context: dg.OutputContext, obj: Entry) -> None:
+        """Note which entry the asset's latest materialisation is."""
+        self._references.note(context.asset_key, obj)
+        self._entries[context.asset_key] = obj
+
+    def load_input(self, context: dg.InputContext) -> Entry:
+        """Return the upstream asset's entry; fail as `latest`."""
+        return self.latest(context.asset_key)
+
+    def latest(self, key: dg.AssetKey) -> Entry:
+        """Return an asset's entry: this run's, else the project's latest; fail as `References.latest`."""
+        if key not in self._entries:
+            self._entries[key] = self._references.latest(key)
+        return self._entries[key]
+
+
+def _for_one_run(context: dg.InitResourceContext) -> Iterator[StoreIOManager]:
+    """Nothing is removed from the store meanwhile."""
+    project: Project = context.resources.project
+    with project.store.in_use():
+        yield StoreIOManager(project)
+
+
+# Dagster takes a generator, as of every resource that has an end; its types do not say so.
+store_io = dg.IOManagerDefinition(_for_one_run, required_resource_keys={"project"})  # pyright: ignore[reportArgumentType]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from loradash_assets.automation import BUILD_JOB
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, load_settings
 from loradash_assets.store import Entry
+from tests.projects import latest_entry
 
 
 class Graph:
@@ -60,8 +61,7 @@ class Graph:
         return dict(event.asset_materialization.metadata)
 
     def entry(self, asset: str) -> Path:
-        store = self.project / ".loradash" / "store"
-        return store / json.loads((store / "references" / f"{asset}.json").read_text())["entry"]
+        return latest_entry(self.project, asset)
 
     def digest(self, asset: str) -> str:
         return Entry(self.entry(asset)).digest

@@ -13,14 +13,19 @@ from xml.etree import ElementTree
 
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from safetensors.numpy import load_file, save_file
 
+from loradash_assets.assets.project import Project
 from loradash_assets.assets.tables import CHECKS
 from loradash_assets.automation import BUILD_JOB
+from loradash_assets.compute import geometry
+from loradash_assets.run import run
+from loradash_assets.settings import load_settings
 from tests.assets.graph import Graph
 from tests.pages import shown
 from tests.projects import save_adapter, save_base, save_project
@@ -326,6 +331,25 @@ def test_layers_made_with_different_settings_are_not_put_on_one_page(graph: Grap
 
 def test_a_damaged_reference_is_an_asset_to_make_again(graph: Graph) -> None:
     graph.run()
-    (graph.project / ".loradash" / "store" / "references" / "features.json").write_text("{")
+    Project(graph.settings()).reference("features").write_text("{")
     assert graph.run("geometry", success=False) == {}
+    assert set(graph.run().values()) == {"hit"}
+
+
+def test_a_run_goes_on_with_its_own_results_whatever_another_makes_meanwhile(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run of the same project, as by `loradash build --lora-path ./other` while the UI's runs."""
+    save_adapter(graph.project / "other", graph.project / "base", seed=7)
+    compute = geometry.mlp_cosines
+
+    def disturbed(directions: list[geometry.ModuleDirections]) -> pa.Table:
+        monkeypatch.undo()
+        run(load_settings(graph.project, {"adapter": {"path": "./other"}}), None, upstream=True)
+        return compute(directions)
+
+    monkeypatch.setattr(geometry, "mlp_cosines", disturbed)
+    assert graph.run()["activations"] == "miss"
+    export = json.loads((graph.project / "output" / "activations_data.json").read_text())
+    assert export["metadata"]["loraPath"] == "./adapter"
     assert set(graph.run().values()) == {"hit"}

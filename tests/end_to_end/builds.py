@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tests.end_to_end import reference
-from tests.projects import save_project
+from tests.projects import latest_entry, save_project
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -35,7 +35,7 @@ class Built:
 
     def recorded(self) -> reference.Values:
         features = {layer["layerIdx"]: PROJECTIONS for layer in self.export["layers"]}
-        return reference.recorded_activations(self.project / ".loradash" / "store", self.examples, features)
+        return reference.recorded_activations(latest_entry(self.project, "activations"), self.examples, features)
 
     def forward(self, dtype: torch.dtype) -> reference.Values:
         return reference.forward_activations(self.model, self.adapter, self.examples, dtype)
@@ -50,8 +50,7 @@ def build(project: Path, dataset: Path, adapter: Path, rows: int) -> Built:
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    store = project / ".loradash" / "store"
-    base = store / json.loads((store / "references" / "base_model.json").read_text())["entry"] / "model"
+    base = latest_entry(project, "base_model") / "model"
     model = base if base.is_dir() else project / "base"
     export = json.loads((project / "output" / "activations_data.json").read_text())
     return Built(project, adapter, export, reference.read_examples(dataset, model, rows), model)

@@ -93,9 +93,8 @@ def forward_activations(model: Path, adapter: Path, examples: list[Example], dty
     return values
 
 
-def recorded_activations(store: Path, examples: list[Example], features: dict[int, list[str]]) -> Values:
+def recorded_activations(entry: Path, examples: list[Example], features: dict[int, list[str]]) -> Values:
     """Return what the build recorded, read from its chunk files; `features` names each layer's projections in order."""
-    entry = store / json.loads((store / "references" / "activations.json").read_text())["entry"]
     ends = np.cumsum([len(example.ids) for example in examples])
     flat: dict[Feature, np.ndarray] = {}
     for file in entry.glob("chunk-*.safetensors"):
