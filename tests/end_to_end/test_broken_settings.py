@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loradash_assets.definitions import PROJECT_VARIABLE, project_definitions
-from tests.end_to_end.ui import REPOSITORY, running_ui, wait_for
+from tests.end_to_end.ui import running_ui, wait_for
 from tests.projects import save_project
 
 PROBLEMS = {
@@ -20,9 +20,6 @@ PROBLEMS = {
     "no adapter there": ("adapter: {path: .}", "adapter.path: "),
 }
 ASSETS = "{ assetNodes { assetKey { path } description } }"
-LAUNCH = """mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) { __typename ... on LaunchRunSuccess { run { runId } } }
-}"""
 
 
 def _project(folder: Path, settings: str | None) -> Path:
@@ -54,9 +51,7 @@ def test_the_ui_shows_it_and_a_run_fails_with_it_until_the_file_is_put_right(tmp
     with running_ui(project, "dagster", "dev", "-m", "loradash_assets.definitions") as ui:
         (node,) = ui.ask(ASSETS)["assetNodes"]
         assert node["description"].startswith("loradash.yaml: tables.topk")
-        params = {"selector": {"pipelineName": "__ASSET_JOB", **REPOSITORY}, "mode": "default"}
-        launched = ui.ask(LAUNCH, {"params": params})["launchPipelineExecution"]
-        assert ui.status(launched["run"]["runId"]) == "FAILURE"
+        assert ui.status(ui.launch()) == "FAILURE"
         save_project(project)
         wait_for(
             lambda: {"path": ["top_tokens", "layer_00"]} in [node["assetKey"] for node in ui.ask(ASSETS)["assetNodes"]]

@@ -18,6 +18,21 @@ import pytest
 DEADLINE = 240  # s
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "loradash_assets.definitions"}
 RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+LAUNCH = """mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}"""
+FAILURES = """query Failures($run: ID!) {
+  runOrError(runId: $run) { ... on Run { eventConnection(afterCursor: null) { events {
+    ... on ExecutionStepFailureEvent { failureMetadata { description } }
+  } } } }
+}"""
+MADE = """query Made($run: ID!) {
+  runOrError(runId: $run) { ... on Run { assetMaterializations {
+    assetKey { path } metadataEntries { label ... on TextMetadataEntry { text } }
+  } } }
+}"""
 
 
 class Ui:
@@ -41,6 +56,29 @@ class Ui:
             assert "errors" not in reply, reply
             return reply["data"]
         pytest.fail(self._log.read_text(encoding="utf-8"))
+
+    def launch(self, *assets: str) -> str:
+        """Materialise these assets, as the UI's button does; return the run."""
+        selection = {"assetSelection": [{"path": asset.split("/")} for asset in assets]} if assets else {}
+        selector = {"pipelineName": "__ASSET_JOB", **REPOSITORY, **selection}
+        reply = self.ask(LAUNCH, {"params": {"selector": selector, "mode": "default"}})["launchPipelineExecution"]
+        assert reply["__typename"] == "LaunchRunSuccess", reply
+        return reply["run"]["runId"]
+
+    def failures(self, run: str) -> list[str]:
+        """Return what a run's failed steps say."""
+        events = self.ask(FAILURES, {"run": run})["runOrError"]["eventConnection"]["events"]
+        return [event["failureMetadata"]["description"] for event in events if event]
+
+    def made(self, run: str) -> dict[str, str]:
+        """Return what a run materialised, each a cache hit or miss."""
+        made = self.ask(MADE, {"run": run})["runOrError"]["assetMaterializations"]
+        return {
+            "/".join(each["assetKey"]["path"]): entry["text"]
+            for each in made
+            for entry in each["metadataEntries"]
+            if entry["label"] == "cache"
+        }
 
     def status(self, run: str) -> str:
         """Return a run's status, once it has ended."""
