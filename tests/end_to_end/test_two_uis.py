@@ -38,8 +38,15 @@ class Built:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Built]]:
     """Two projects that record the same adapter; the second makes other tables of it, and has another adapter too."""
     place = tmp_path_factory.mktemp("two")
-    first_project = save_project(place / "first", store={"path": "../shared"}, schedule={"cron": None})
-    projects = [first_project, shutil.copytree(first_project, place / "second")]
+    one = save_project(
+        place / "first",
+        store={"path": "../shared"},
+        schedule={"cron": None},
+        dataset={"num_examples": 160},
+        recording={"batch_tokens": 1, "share_prefixes": False},  # slow, so that both want to record at once
+    )
+    (one / "rows.jsonl").write_text((one / "rows.jsonl").read_text() * 20)
+    projects = [one, shutil.copytree(one, place / "second")]
     save_adapter(projects[1] / "step-200", projects[1] / "base", seed=2)
     adapters = {"path": "./adapter", "others": {"step-200": "./step-200"}}
     _change(projects[1], tables={"top_k": 3}, adapter=adapters)
