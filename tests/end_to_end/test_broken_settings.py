@@ -48,7 +48,7 @@ def test_the_one_asset_says_what_is_wrong_and_fails_with_it(
 
 def test_the_ui_shows_it_and_a_run_fails_with_it_until_the_file_is_put_right(tmp_path: Path) -> None:
     project = _project(tmp_path / "project", "tables: {topk: 3}")
-    with running_ui(project, "dagster", "dev", "-m", "loradash_assets.definitions") as ui:
+    with running_ui(project, sys.executable, "-m", "dagster", "dev", "-m", "loradash_assets.definitions") as ui:
         (node,) = ui.ask(ASSETS)["assetNodes"]
         assert node["description"].startswith("loradash.yaml: tables.topk")
         assert ui.status(ui.launch()) == "FAILURE"

@@ -100,15 +100,17 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running_ui(project: Path, *module: str) -> Generator[Ui]:
-    """Run the UI of a project until the block ends; `module` with its arguments, if not `loradash ui`."""
+def running_ui(project: Path, *command: str) -> Generator[Ui]:
+    """Run the UI of a project until the block ends: `command`, if not `loradash ui`, without its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", *(module or ("loradash_assets", "ui")), "--port", str(port)]
+    program = command or (sys.executable, "-m", "loradash_assets", "ui")
     environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     with (project / "ui.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*program, "--port", str(port)], cwd=project, env=environment, stdout=log, stderr=log
+        )
         try:
             yield Ui(f"http://127.0.0.1:{port}", process, project / "ui.log")
         finally:
