@@ -124,6 +124,21 @@ def note_latency(result: Result) -> list[str]:
     ]
 
 
+def definitions(result: Result) -> list[str]:
+    """How long Dagster waits for the definitions."""
+    rows = [
+        (case, result["assets"].get(case, "–"), "{} ({} to {})".format(seconds["median"], *seconds["from_to"]))
+        for case, seconds in result["cases"].items()
+    ]
+    return [
+        f"From the start of a fresh process to its end, the median of {result['times']} and their range "
+        f"({result['target']}). To load the definitions is to resolve the whole graph with its jobs; no library of the "
+        "steps (torch, transformers and others) is imported for it, by test.",
+        "",
+        *_table(("in the process", "assets", "seconds"), rows),
+    ]
+
+
 def lost_notes(result: Result) -> list[str]:
     """Schedules whose last page does not hold the last note."""
     rows = [(sensor, one["lost"], one["runs"]) for sensor, one in result["sensors"].items()]

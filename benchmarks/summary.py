@@ -60,6 +60,7 @@ SECTIONS = {
     "note_latency": Section(
         "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency
     ),
+    "definitions": Section("Loading the definitions", "python -m benchmarks.definitions", sections.definitions),
     "lost_notes": Section("Notes on the last page", "python -m benchmarks.lost_notes", sections.lost_notes),
 }
 

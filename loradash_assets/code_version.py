@@ -24,8 +24,8 @@ def code_version(module: str) -> str:
     """Return the version of `module`'s code, 16 hex digits. Raises ModuleNotFoundError if there is no such module."""
     if _source(module) is None:
         raise ModuleNotFoundError(f"no module {module} to take the version of")
-    trees = {name: _tree(name) for name in sorted(_reachable(module))}
-    return hashlib.sha256("\n".join(f"{name} {tree}" for name, tree in trees.items()).encode()).hexdigest()[:16]
+    codes = {name: _read(name)[1] for name in sorted(_reachable(module))}
+    return hashlib.sha256("\n".join(f"{name} {code}" for name, code in codes.items()).encode()).hexdigest()[:16]
 
 
 @cache
@@ -44,20 +44,8 @@ def _reachable(module: str) -> set[str]:
         name = waiting.pop()
         if name not in seen and _source(name) is not None:
             seen.add(name)
-            waiting += [*_imports(name), name.rpartition(".")[0] or name]  # importing a module runs its package first
+            waiting += [*_read(name)[0], name.rpartition(".")[0] or name]  # importing a module runs its package first
     return seen
-
-
-@cache
-def _imports(name: str) -> Sequence[str]:
-    found: list[str] = []
-    for node in ast.walk(_parse(name)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            source = resolve_name("." * node.level + (node.module or ""), _package(name))
-            found += [source, *(f"{source}.{alias.name}" for alias in node.names)]
-    return [module for module in found if module.split(".")[0] in PACKAGES]
 
 
 def _package(name: str) -> str:
@@ -66,20 +54,23 @@ def _package(name: str) -> str:
 
 
 @cache
-def _tree(name: str) -> str:
-    """The module's code as text; assets share most modules, and this takes milliseconds for each."""
-    tree = _parse(name)
-    for node in ast.walk(tree):
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-def _parse(name: str) -> ast.Module:
+def _read(name: str) -> tuple[Sequence[str], str]:
+    """What a module imports of these packages, and its code as text; assets share most modules, which take ms each."""
     source = _source(name)
-    return ast.parse(source.read_text(encoding="utf-8") if source else "")
+    tree = ast.parse(source.read_text(encoding="utf-8") if source else "")
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), _package(name))
+            found += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return [module for module in found if module.split(".")[0] in PACKAGES], ast.dump(tree)
 
 
+@cache
 def _source(name: str) -> Path | None:
     """Return the module's file; asking importlib instead would import its parents."""
     place = ROOT.joinpath(*name.split("."))
