@@ -158,13 +158,19 @@ def _dashboard(settings: Settings) -> Path:
 
 @main.command()
 def init() -> None:
-    """Write loradash.yaml here, with every setting explained."""
+    """Write loradash.yaml here, with every setting explained.
+
+    And dagster.yaml, by which Dagster keeps the run history here, however it is started.
+    """
+    from loradash_assets.run import history_home
+
     file = Path.cwd() / SETTINGS_FILE
     try:
         with file.open("x", encoding="utf-8") as new:
             new.write(commented_yaml(Settings()))
     except FileExistsError as error:
         raise click.ClickException(f"{file} is there already") from error
+    history_home(Path.cwd())
     click.echo(f"Wrote {file}. Name your adapter, base model and dataset in it, then run 'loradash build'.")
 
 

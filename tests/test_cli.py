@@ -369,6 +369,7 @@ def test_init_writes_every_setting_once(empty: Path) -> None:
     written = (empty / "loradash.yaml").read_text(encoding="utf-8")
     assert written == commented_yaml(Settings())
     assert yaml.safe_load(written)["tables"]["top_k"] == 16
+    assert yaml.safe_load((empty / "dagster.yaml").read_bytes())["storage"]["sqlite"]["base_dir"] == ".dagster/history"
     (empty / "loradash.yaml").write_text("tables: {top_k: 7}", encoding="utf-8")
     assert error("init") == f"{empty}/loradash.yaml is there already"
     assert (empty / "loradash.yaml").read_text(encoding="utf-8") == "tables: {top_k: 7}"

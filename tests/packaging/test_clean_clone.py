@@ -1,6 +1,6 @@
 """Every way of starting Dagster in a clean clone after `make`: no environment variable is set, one history is kept.
 
-The project in it is a small one: the demo's model takes minutes.
+The project in it is a small one: the demo's model takes minutes. And in a project outside of the repository.
 """
 
 from __future__ import annotations
@@ -115,3 +115,15 @@ def test_dev_finds_the_code_and_the_history_without_being_told(
         runs = {run["runId"] for run in ui.ask(RUNS)["runsOrError"]["results"]}
     assert entries == [{"name": MODULE, "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
     assert runs >= {record.dagster_run.run_id for record in history.get_run_records()} != set()
+
+
+def test_a_project_anywhere_else_has_its_history_from_the_first_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _run(tmp_path, sys.executable, "-m", "loradash_assets", "init").returncode == 0
+    save_project(tmp_path)
+    done = _materialise(tmp_path, "dataset_rows")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert _last_run(instance) == {"dataset_rows": "miss"}
