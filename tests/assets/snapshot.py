@@ -7,23 +7,25 @@ writes it anew, for its changes to be read. A test compares it with what the def
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph, AssetNode
+from dagster._core.definitions.freshness import FreshnessPolicy, TimeWindowFreshnessPolicy
 from transformers import LlamaConfig
 
-from loradash_assets.definitions import build_definitions
-from loradash_assets.settings import load_settings
+from loradash_assets.definitions import PROJECT_VARIABLE, project_definitions
 from tests.projects import save_adapter, save_base, save_project, tiny_tokenizer
 
 FILE = Path(__file__).with_name("asset_graph.txt")
 KIND = "dagster/kind/"
 
 
-def project(directory: Path) -> Path:
+def project(directory: Path) -> None:
     """Make a project of two layers and two adapters."""
     save_project(directory, adapter={"others": {"step-200": "./step-200"}})
     config = LlamaConfig(
@@ -37,7 +39,6 @@ def project(directory: Path) -> Path:
     save_base(directory / "base", config)
     for name in ("adapter", "step-200"):
         save_adapter(directory / name, directory / "base")
-    return directory
 
 
 def described(definitions: dg.Definitions) -> str:
@@ -80,7 +81,7 @@ def _asset(definitions: dg.Definitions, graph: AssetGraph, node: AssetNode) -> l
         "step's tags": ", ".join(f"{name}={value}" for name, value in sorted(op.tags.items())),
         "retries": _retries(op.retry_policy),
         "automation": str(node.automation_condition or ""),
-        "freshness": str(node.freshness_policy or ""),
+        "fresh for": _fresh(node.freshness_policy),
     }
     kind = "asset" if node.is_materializable else "source"
     return ["", f"{kind} {node.key.to_user_string()} in {node.group_name}", *_lines(details)]
@@ -103,6 +104,12 @@ def _retries(policy: dg.RetryPolicy | None) -> str:
     return f"{policy.max_retries} after {policy.delay} s{backoff}"
 
 
+def _fresh(policy: FreshnessPolicy | None) -> str:
+    if isinstance(policy, TimeWindowFreshnessPolicy):
+        return str(policy.fail_window.to_timedelta())
+    return str(policy or "")
+
+
 def _keys(keys: Iterable[dg.AssetKey]) -> str:
     return ", ".join(key.to_user_string() for key in sorted(keys))
 
@@ -113,8 +120,9 @@ def _lines(details: dict[str, str]) -> list[str]:
 
 def snapshot() -> str:
     """Return the text of the definitions as they are now."""
-    with tempfile.TemporaryDirectory() as place:
-        return described(build_definitions(load_settings(project(Path(place)))))
+    with tempfile.TemporaryDirectory() as place, patch.dict(os.environ, {PROJECT_VARIABLE: place}):
+        project(Path(place))
+        return described(project_definitions())
 
 
 if __name__ == "__main__":
