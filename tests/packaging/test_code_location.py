@@ -15,7 +15,7 @@ from tests.packaging.conftest import ROOT
 LOCATION = "loradash_assets.definitions"
 BIN = Path(sys.executable).parent
 HEAVY = (
-    *("torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "gguf", "datasets", "pandas"),
+    *("torch", "transformers", "tokenizers", "peft", "accelerate", "gguf", "datasets", "pandas"),
     *("huggingface_hub", "ray", "uvicorn", "starlette", "pyarrow.dataset"),
 )
 
