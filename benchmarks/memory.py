@@ -127,8 +127,8 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _recording(size: Size, directory: Path) -> None:
-    from loradash_assets.compute.activations import tokens_per_chunk
     from loradash_assets.compute.batching import plan_recording
+    from loradash_assets.compute.job import tokens_per_chunk
     from loradash_assets.compute.recording import RecordingPlan, record
     from loradash_assets.compute.token_ids import TokenIds
     from loradash_assets.settings import RecordingSettings

@@ -22,7 +22,7 @@ from loradash_assets.sources import ADAPTER_SETTING, Adapter, adapter_directory,
 from loradash_assets.store import Entry, Facts, file_digest
 
 if TYPE_CHECKING:
-    from loradash_assets.compute.activations import Recording
+    from loradash_assets.compute.job import Recording
 
 MODULE = "loradash_assets.compute.activations"
 LIBRARIES = ("torch", "transformers", "peft")
@@ -122,7 +122,7 @@ class _Step:
         return lambda line: self._context.log.info(f"{'/'.join(key.path)}: {line}")
 
     def _recording(self, files: Path, features: Entry) -> "Recording":
-        from loradash_assets.compute.activations import Recording
+        from loradash_assets.compute.job import Recording
 
         settings = self._project.settings
         return Recording(
