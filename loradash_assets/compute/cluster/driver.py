@@ -157,7 +157,10 @@ class _Run:
             case Event(worker, int(chunk), Recorded(digest, halved)):
                 self._halved[worker] = halved
                 if self._dispatch.recorded(worker, chunk, time.monotonic()):
-                    self._travelling[collectors.submit(self._take, chunk, digest)] = (worker, chunk)
+                    self._travelling[collectors.submit(take_chunk, self._shared, self._target, chunk, digest)] = (
+                        worker,
+                        chunk,
+                    )
             case Event(outcome=InputError() as error):
                 raise error
             case Event(worker, int(chunk), error):
@@ -225,18 +228,19 @@ class _Run:
                 self._dispatch.kept(chunk)
                 progress(tokens_of_chunk(self._planned[1], chunk))
 
-    def _take(self, chunk: int, digest: str) -> None:
-        """Take a chunk's file from the shared place into the recording. Raises OSError if it is not what was put."""
-        file = chunk_file(self._target, chunk)
-        arriving = file.with_suffix(".tmp")
-        self._shared.take(file.name, arriving)
-        if file_digest(arriving) != digest:
-            raise OSError(f"{file.name} has another SHA-256 than its worker named")
-        arriving.replace(file)
-
     def _name(self, worker: int) -> str:
         ready = self._ready[worker]
         return f"worker {worker} (process {ready.process} on {ready.machine})"
+
+
+def take_chunk(shared: Shared, target: Path, chunk: int, digest: str) -> None:
+    """Take a chunk's file from the shared place into `target`. Raises OSError unless its SHA-256 is `digest`."""
+    file = chunk_file(target, chunk)
+    arriving = file.with_suffix(".tmp")
+    shared.take(file.name, arriving)
+    if file_digest(arriving) != digest:
+        raise OSError(f"{file.name} has another SHA-256 than its worker named")
+    arriving.replace(file)
 
 
 def _take_over(shared: Shared, target: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,15 +56,19 @@ def _make_bucket(server: subprocess.Popen[bytes], port: int) -> None:
 
 @pytest.fixture(scope="session")
 def address(bucket: str) -> Iterator[str]:
-    """Where a Ray cluster of several nodes is, each with processes and one CPU of its own; they know the bucket."""
+    """Where a Ray cluster of several nodes is, each with processes and one CPU of its own.
+
+    It is started after the bucket's server, whose address its processes have in their environment.
+    """
+    assert bucket
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]))
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+        node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
         cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         for _ in range(NODES - 1):
             cluster.add_node(**node)
-        yield cluster.address
+        yield str(cluster.address)
         cluster.shutdown()
