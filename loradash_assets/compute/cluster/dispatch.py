@@ -74,10 +74,12 @@ class Dispatch:
     def died(self, worker: int, reason: str) -> list[int]:
         """Note that a worker is no more; return the chunks that it had. It may have died of the one that ran."""
         had = self._workers.pop(worker).chunks
-        for chunk in reversed(had[1:]):
-            self._again(chunk)
         if had:
-            self._failed(worker, had[0], reason)
+            self._count(worker, had[0], reason)
+        for chunk in reversed(had):
+            if self._is_nowhere(chunk):
+                self._waiting.appendleft(chunk)
+                self.run_again.append(chunk)
         return had
 
     def recorded(self, worker: int, chunk: int, now: float) -> bool:
@@ -92,7 +94,7 @@ class Dispatch:
         return first
 
     def failed(self, worker: int, chunk: int, now: float, reason: str) -> None:
-        """Note that a worker could not record a chunk; another one will be asked, if there is one."""
+        """Note that a worker could not record a chunk; another one will be asked at the end, if there is one."""
         self._free(worker, chunk, now)
         self._failed(worker, chunk, reason)
 
@@ -150,19 +152,22 @@ class Dispatch:
         state.chunks.remove(chunk)
 
     def _failed(self, worker: int, chunk: int, reason: str) -> None:
+        self._count(worker, chunk, reason)
+        if self._is_nowhere(chunk):
+            self._waiting.append(chunk)
+            self.run_again.append(chunk)
+
+    def _count(self, worker: int, chunk: int, reason: str) -> None:
         failures = self._failures.setdefault(chunk, [])
         failures.append((worker, reason))
         if len(failures) >= self._attempts and chunk in self._open:
             raise ClusterError(
                 f"cluster.attempts: chunk {chunk} failed {len(failures)} times, at last on worker {worker}: {reason}"
             )
-        self._again(chunk)
 
-    def _again(self, chunk: int) -> None:
-        """Let a chunk wait for a worker once more, unless it is recorded or runs elsewhere as well."""
-        if chunk in self._open and not self._copies(chunk):
-            self._waiting.appendleft(chunk)
-            self.run_again.append(chunk)
+    def _is_nowhere(self, chunk: int) -> bool:
+        """Whether a chunk is neither recorded nor with a worker."""
+        return chunk in self._open and not self._copies(chunk)
 
     def _copies(self, chunk: int) -> int:
         return sum(chunk in state.chunks for state in self._workers.values())

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SECONDS_TO_CONNECT = 10.0
 OBJECT_STORE_BYTES = 100 << 20  # of a cluster of our own: next to nothing goes through Ray
-NO_STATISTICS = "RAY_USAGE_STATS_ENABLED"
+# No statistics are sent; errors that nobody asks for any more, of other workers than the first, are not printed.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 BEYOND_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" binds to loopback on Linux too; read when Ray is imported
 
 
@@ -160,7 +161,8 @@ def _connect(settings: ClusterSettings) -> None:
         "include_dashboard": False,
     }
     joined: dict[str, Any] = {"address": settings.address}
-    with _environment(settings), _signals_kept():
+    os.environ |= QUIET
+    with _own_cluster_on_loopback() if settings.address is None else nullcontext(), _signals_kept():
         import ray
 
         try:
@@ -183,17 +185,14 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def _environment(settings: ClusterSettings) -> Generator[None]:
-    """While Ray starts: it sends no statistics, and a cluster of our own listens on loopback alone."""
-    mine = {NO_STATISTICS: "0", **({BEYOND_LOOPBACK: "0"} if settings.address is None else {})}
-    before = {name: os.environ.get(name) for name in mine}
-    os.environ.update(mine)
+def _own_cluster_on_loopback() -> Generator[None]:
+    before = os.environ.get(BEYOND_LOOPBACK)
+    os.environ[BEYOND_LOOPBACK] = "0"
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ |= {} if value is None else {name: value}
+        del os.environ[BEYOND_LOOPBACK]
+        os.environ |= {} if before is None else {BEYOND_LOOPBACK: before}
 
 
 @contextmanager

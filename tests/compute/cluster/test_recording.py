@@ -155,7 +155,7 @@ def test_what_does_not_fit_into_the_cluster_is_refused(cluster: Cluster, recordi
     assert cluster
     too_many = ClusterSettings(engine="ray", workers=5)
     with pytest.raises(
-        ClusterError, match=rf"cluster\.workers: .* room for {NODES} workers with a CPU each, not for 50"
+        ClusterError, match=rf"cluster\.workers: .* room for {NODES} workers with a CPU each, not for 5"
     ):
         _size(too_many, "cpu")
     with pytest.raises(ModelError, match=r"model\.device: no machine of the cluster has a GPU"):
