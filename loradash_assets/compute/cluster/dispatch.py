@@ -1,8 +1,8 @@
 """Who records which chunk: decided from what has happened so far, without Ray, so that it can be simulated.
 
 A worker has one chunk that runs and at most one that waits behind it, so that it is never idle while a result travels.
-Near the end chunks wait here instead, for whoever is free first. A chunk that takes several times as long as others
-do goes to a second worker when nothing else is left; the first result counts, and both are the same bytes.
+Near the end chunks wait here instead, for whoever is free first. When nothing waits any more, the chunks of a worker
+that takes longer than others do go to a second one as well; the first result counts, and both are the same bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from loradash_assets.compute.errors import ClusterError
 
 AT_ONCE = 2  # chunks that a worker has: the one that runs, and the next
-LATE = 3.0  # times the median of the last chunks' seconds
+LATE = 1.5  # times the median of the last chunks' seconds
 LAST = 200  # chunks that the median is taken of
 
 
@@ -36,7 +36,7 @@ class _Worker:
 
 
 class Dispatch:
-    """Hands out chunks. Seconds come from any clock that does not go back.
+    """Hands out chunks, in the order in which they are given. Seconds come from any clock that does not go back.
 
     Raises ClusterError as soon as a chunk has failed `attempts` times, counting the workers that died on it.
     """
@@ -61,11 +61,6 @@ class Dispatch:
     def finished(self) -> bool:
         """Whether every chunk is kept."""
         return not self._open and not self._travelling
-
-    @property
-    def busy(self) -> list[int]:
-        """The workers that have chunks."""
-        return [worker for worker, state in self._workers.items() if state.chunks]
 
     def joined(self, worker: int) -> None:
         """Note a worker that is ready."""

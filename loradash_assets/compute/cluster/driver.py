@@ -67,20 +67,26 @@ class Cluster:
     ) -> dict[str, Any]:
         """Record every feature on every token into chunk files in `target`; return what people want to know of it.
 
-        `place` is shared with the workers (see `Shared`) and of this recording alone: what is complete there is taken
-        first, and it is removed at the end. A worker that lacks the base model's directory downloads `hub`. Raises
-        ModelError, AdapterError or StorageError as `record_activations` does, and ClusterError.
+        `place` is shared with the workers (see `Shared`) and of this recording alone: chunks that are there already are
+        taken first, and it is removed at the end, however that comes. A worker that lacks the base model's directory
+        downloads `hub`. Raises ModelError, AdapterError or StorageError as `record_activations` does, and ClusterError.
         """
         check_installed(self._settings)
         _check_device(recording.device)
         job = Job.read(recording)
         job.check_room(target, log, free)
         shared = Shared(place)
-        _take_over(shared, target)
-        task = self._task(recording, shared, place, hub)
+        with shared.refusals():
+            _take_over(shared, target)
+            task = self._task(recording, shared, place, hub)
         pool = self._started(recording.device)
         log(f"recording on {self._settings.address or 'a Ray cluster of this machine'}, by way of {place}")
-        return _Run(pool, task, job, shared, target, self._settings.attempts, log).facts()
+        try:
+            return _Run(pool, task, job, shared, target, self._settings.attempts, log).facts()
+        finally:
+            pool.stop()
+            _take_over(shared, target)
+            shared.clear()
 
     def _started(self, device: str) -> Pool:
         if self._pool is None:
@@ -134,9 +140,6 @@ class _Run:
                         self._pool.record(order.worker, order.chunk)
             finally:
                 collectors.shutdown(cancel_futures=True)
-        for worker in self._dispatch.busy:  # with a chunk that another one was quicker with
-            self._pool.remove(worker)
-        self._shared.clear()
         return self._facts(*self._planned)
 
     def _facts(self, answers: Answers, plan: RecordingPlan) -> dict[str, Any]:
@@ -196,7 +199,8 @@ class _Run:
                 self._there += tokens_of_chunk(plan, chunk)
             else:
                 missing.append(chunk)
-        self._dispatch.extend(missing)
+        # The large ones first: what is left at the end, when some have nothing to do any more, is small.
+        self._dispatch.extend(sorted(missing, key=lambda chunk: tokens_of_chunk(plan, chunk), reverse=True))
         self._planned = answers, plan
         self._started = time.monotonic()
 

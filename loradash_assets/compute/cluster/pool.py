@@ -67,8 +67,7 @@ class Pool:
         return list(self._actors)
 
     def fill(self) -> None:
-        """Add workers until there are as many as there should be, and forget what they were called for."""
-        self._calls.clear()
+        """Add workers until there are as many as there should be."""
         while len(self._actors) < self._size:
             self.add()
 
@@ -117,6 +116,11 @@ class Pool:
             except RayError as error:
                 self.remove(worker)
                 yield Death(worker, _first_lines(error))
+
+    def stop(self) -> None:
+        """Kill the workers that are at work."""
+        for worker in {worker for worker, _ in self._calls.values()}:
+            self.remove(worker)
 
     def close(self) -> None:
         """Kill the workers, and end the cluster if it is our own."""

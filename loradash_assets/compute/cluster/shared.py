@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from loradash_assets.compute.errors import ClusterError
+from loradash_assets.compute.errors import ClusterError, InputError
 from loradash_assets.store import copy_atomically, file_digest, fingerprint
 
 INPUTS = "inputs"
@@ -24,8 +25,19 @@ class Shared:
     """Files below `place`: a directory's path or an fsspec URL. Raises ClusterError if it cannot be used."""
 
     def __init__(self, place: str) -> None:
+        self._place = place
         self._bucket = _Bucket(place) if URL in place else None
         self._directory = Path(place)
+
+    @contextmanager
+    def refusals(self) -> Generator[None]:
+        """Raise ClusterError saying what the place answers, if it cannot be used."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # fsspec's file systems raise their libraries' own
+            raise ClusterError(f"cluster.shared_store: cannot use {self._place}: {error}") from error
 
     def scratch(self) -> TemporaryDirectory[str]:
         """Return a temporary directory to write files in that are to be put: in the place itself, if that is one."""

@@ -56,6 +56,25 @@ def test_a_cluster_that_is_not_there_is_refused_at_once(recording: Recording, tm
         cluster.record(recording, tmp_path, lambda _: None, place=str(tmp_path / "shared"))
 
 
+def test_a_bucket_that_is_not_there_is_refused_before_the_cluster_starts(
+    bucket: str, recording: Recording, tmp_path: Path
+) -> None:
+    place = f"{bucket}-elsewhere/here"
+    with (
+        pytest.raises(ClusterError, match=rf"cluster\.shared_store: cannot use {place}: .*bucket"),
+        Cluster(ClusterSettings(engine="ray")) as cluster,
+    ):
+        cluster.record(recording, tmp_path, lambda _: None, place=place)
+
+
+def test_a_place_of_an_unknown_kind_is_refused(tmp_path: Path, recording: Recording) -> None:
+    with (
+        pytest.raises(ClusterError, match=r"cluster\.shared_store: no://where: Protocol not known"),
+        Cluster(ClusterSettings(engine="ray")) as cluster,
+    ):
+        cluster.record(recording, tmp_path, lambda _: None, place="no://where")
+
+
 WITHOUT = """
 from types import SimpleNamespace
 from loradash_assets.compute.cluster.installed import check_installed

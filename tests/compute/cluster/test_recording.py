@@ -138,6 +138,8 @@ def test_a_chunk_that_always_fails_ends_the_run_with_its_number_and_the_reason(
     chunk = str(found.value).split()[2]
     failures = [line for line in log if line.startswith(f"chunk {chunk} failed on worker ")]
     assert len(failures) == len({*failures}) == 2  # on two workers
+    assert list(target.glob("chunk-*"))  # what is done is kept
+    assert not (tmp_path / "shared").exists()
 
 
 def test_what_one_machine_lacks_ends_the_run_at_once(cluster: Cluster, recording: Recording, tmp_path: Path) -> None:
