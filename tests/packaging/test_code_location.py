@@ -22,7 +22,7 @@ LOCATION = "loradash_assets.definitions"
 BIN = Path(sys.executable).parent
 FIELDS = "name locationOrLoadError {__typename ... on PythonError {message}}"
 QUERY = f"{{workspaceOrError {{... on Workspace {{locationEntries {{{FIELDS}}}}}}}}}"
-HEAVY = ("torch", "transformers", "peft", "datasets")
+HEAVY = ("torch", "transformers", "peft", "datasets", "ray")
 
 
 def _home(folder: Path) -> dict[str, str]:

@@ -117,16 +117,16 @@ class Dispatch:
                         yield self._send(worker, chunk, now)
 
     def _second_orders(self, now: float) -> Iterator[Order]:
-        """Chunks of late workers, for those that have nothing to do."""
+        """Chunks that late workers have and nobody else, for those that have nothing to do."""
         if self._waiting or not self._seconds:
             return
         limit = now - LATE * statistics.median(self._seconds)
-        late = [chunk for state in self._workers.values() if state.since < limit for chunk in state.chunks]
-        chunks = [chunk for chunk in late if chunk in self._open and self._copies(chunk) == 1]
-        for worker, state in self._workers.items():
-            if not state.chunks and chunks:
-                self.run_again.append(chunks[0])
-                yield self._send(worker, chunks.pop(0), now)
+        in_time = {chunk for state in self._workers.values() if state.since >= limit for chunk in state.chunks}
+        late = {chunk for state in self._workers.values() for chunk in state.chunks if chunk in self._open} - in_time
+        idle = [worker for worker, state in self._workers.items() if not state.chunks]
+        for worker, chunk in zip(idle, sorted(late), strict=False):
+            self.run_again.append(chunk)
+            yield self._send(worker, chunk, now)
 
     def _may_run(self, worker: int, chunk: int) -> bool:
         """Not where it has failed, as long as there are others."""
@@ -162,7 +162,4 @@ class Dispatch:
 
     def _is_nowhere(self, chunk: int) -> bool:
         """Whether a chunk is neither recorded nor with a worker."""
-        return chunk in self._open and not self._copies(chunk)
-
-    def _copies(self, chunk: int) -> int:
-        return sum(chunk in state.chunks for state in self._workers.values())
+        return chunk in self._open and not any(chunk in state.chunks for state in self._workers.values())

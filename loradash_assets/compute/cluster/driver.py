@@ -11,9 +11,11 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
 
 from loradash_assets.compute.activations import halved_line, progress_bar
 from loradash_assets.compute.adapter_files import CONFIG, PICKLE, SAFETENSORS
@@ -27,6 +29,8 @@ from loradash_assets.compute.errors import ClusterError, InputError, ModelError
 from loradash_assets.compute.forecast import free_bytes
 from loradash_assets.compute.job import Answers, Job, Ran, Recording
 from loradash_assets.compute.recording import CHUNK_SUFFIX, RecordingPlan, chunk_file, is_recorded, tokens_of_chunk
+from loradash_assets.compute.row_groups import row_groups
+from loradash_assets.compute.token_ids import TokenIds
 from loradash_assets.store import file_digest
 
 if TYPE_CHECKING:
@@ -47,13 +51,13 @@ class Cluster:
         self._settings = settings
         self._several = several
         self._pool: Pool | None = None
-        self._stack = ExitStack()
 
     def __enter__(self) -> Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        if self._pool is not None:
+            self._pool.close()
 
     def record(
         self,
@@ -80,7 +84,8 @@ class Cluster:
             _take_over(shared, target)
             task = self._task(recording, shared, place, hub)
         pool = self._started(recording.device)
-        log(f"recording on {self._settings.address or 'a Ray cluster of this machine'}, by way of {place}")
+        where = self._settings.address or "a Ray cluster of this machine"
+        log(f"recording on {where}, {len(pool.workers)} workers asked for, by way of {place}")
         try:
             return _Run(pool, task, job, shared, target, self._settings.attempts, log).facts()
         finally:
@@ -91,16 +96,19 @@ class Cluster:
     def _started(self, device: str) -> Pool:
         if self._pool is None:
             self._pool = Pool(self._settings, device)
-            self._stack.callback(self._pool.close)
         self._pool.fill()
         return self._pool
 
     def _task(self, recording: Recording, shared: Shared, place: str, hub: HubModel | None) -> Task:
         adapter = [recording.adapter / name for name in (CONFIG, SAFETENSORS, PICKLE)]
+        with shared.scratch() as scratch:
+            ids = Path(scratch, recording.prompts.name)
+            _write_ids(recording.prompts, ids)
+            prompts = shared.share([ids])
         return Task(
             place=place,
             recording=recording,
-            prompts=shared.share([recording.prompts]),
+            prompts=prompts,
             catalogue=shared.share([recording.catalogue / name for name in (FEATURES_FILE, DIRECTIONS_FILE)]),
             adapter=shared.share([file for file in adapter if file.is_file()]),
             hub=hub,
@@ -224,7 +232,7 @@ class _Run:
             worker, chunk = self._travelling.pop(arrived)
             try:
                 arrived.result()
-            except OSError as error:
+            except Exception as error:  # the file system's, a bucket's library's
                 self._log(f"chunk {chunk} of {self._name(worker)} did not arrive: {error}")
                 self._dispatch.lost(worker, chunk, str(error))
             else:
@@ -254,6 +262,15 @@ def _take_over(shared: Shared, target: Path) -> None:
         if file.suffix == CHUNK_SUFFIX:
             shared.take(key, file.with_suffix(".tmp"))
             file.with_suffix(".tmp").replace(file)
+
+
+def _write_ids(prompts: Path, target: Path) -> None:
+    """Write what a recording needs of the prompts: a third of their bytes, and none of their text."""
+    groups = row_groups(prompts, TokenIds.COLUMNS)
+    first = next(groups)
+    with pq.ParquetWriter(target, first.schema) as written:
+        for group in chain([first], groups):
+            written.write_table(group)
 
 
 def _check_device(device: str) -> None:

@@ -119,7 +119,7 @@ class _Bucket:
         from fsspec.core import url_to_fs
 
         try:
-            found: tuple[Any, str] = url_to_fs(url)
+            found: tuple[Any, str] = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ClusterError(f"cluster.shared_store: {url}: {error}") from error
         self._files, self._root = found
@@ -131,7 +131,7 @@ class _Bucket:
         self._files.get_file(f"{self._root}/{key}", str(file))
 
     def get_all(self, key: str, directory: Path) -> None:
-        for path in self._files.ls(f"{self._root}/{key}", detail=False, refresh=True):
+        for path in self._files.ls(f"{self._root}/{key}", detail=False):
             self._files.get_file(path, str(directory / Path(path).name))
 
     def read(self, key: str) -> bytes:
@@ -143,7 +143,7 @@ class _Bucket:
     def names(self) -> set[str]:
         if not self._files.exists(self._root):
             return set()
-        found = self._files.ls(self._root, detail=True, refresh=True)
+        found = self._files.ls(self._root, detail=True)
         return {Path(entry["name"]).name for entry in found if entry["type"] == "file"}
 
     def clear(self) -> None:

@@ -59,7 +59,7 @@ def _build_and_stop(project: Path) -> None:
         time.sleep(0.01)
     family = psutil.Process(build.pid).children(recursive=True)
     listening = set[str]().union(*map(_listening, family))
-    os.kill(build.pid, signal.SIGINT)
+    os.kill(build.pid, signal.SIGTERM)  # which Ray would take for itself
     output, _ = build.communicate()
     assert build.returncode == 1, output
     assert "stopped; what was done is kept" in output

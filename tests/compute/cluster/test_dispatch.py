@@ -182,3 +182,13 @@ def test_chunks_of_a_late_worker_also_go_to_one_that_has_nothing_to_do_and_the_f
     assert dispatch.recorded(1, 0, 2.0)
     assert not dispatch.recorded(0, 0, 2.0)
     assert dispatch.run_again == [0]
+
+
+def test_where_the_second_worker_is_late_too_a_third_one_is_asked() -> None:
+    dispatch = _joined(Dispatch(3, range(3)), 3)
+    _sent(dispatch)
+    dispatch.recorded(1, 1, 1.0)
+    dispatch.recorded(2, 2, 1.0)
+    assert _sent(dispatch, 2.0) == [(1, 0)]
+    assert _sent(dispatch, 2.0 + LATE) == []
+    assert _sent(dispatch, 2.1 + LATE) == [(2, 0)]

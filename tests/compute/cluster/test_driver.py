@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from loradash_assets.compute.cluster import installed
 from loradash_assets.compute.cluster.driver import Cluster, take_chunk
 from loradash_assets.compute.cluster.shared import Shared
 from loradash_assets.compute.cluster.worker import Task, Worker, versions_here, weights_here
 from loradash_assets.compute.errors import ClusterError, ModelError
 from loradash_assets.compute.job import Recording
 from loradash_assets.compute.recording import chunk_file
-from loradash_assets.settings import ClusterSettings
+from loradash_assets.run import run
+from loradash_assets.settings import ClusterSettings, load_settings
 from tests.compute.cluster.recordings import make
+from tests.projects import save_project
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -90,6 +93,14 @@ def test_without_ray_it_is_said_how_to_install_it() -> None:
         "loradash_assets.compute.errors.ClusterError: cluster.engine: ray needs the package ray, which is not "
         "installed: pip install 'loradash[ray]'"
     )
+
+
+def test_a_build_without_ray_ends_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = save_project(tmp_path / "project", cluster={"engine": "ray"})
+    monkeypatch.setattr(installed, "find_spec", lambda _: None)
+    with pytest.raises(ClusterError, match=r"pip install 'loradash\[ray\]'"):
+        run(load_settings(project), None, upstream=False)
+    assert not (project / ".loradash").exists()
 
 
 def test_a_worker_with_other_libraries_refuses(task: Task) -> None:
