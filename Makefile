@@ -64,7 +64,7 @@ clean: ## remove what was computed; interpretations and .venv/ stay
 	@touch $@
 
 .venv/.dev-installed: .venv/.run-installed
-	@set -o pipefail; $(PIP) --no-build-isolation --editable '.[dev]' $(PROGRESS)
+	@set -o pipefail; $(PIP) --no-build-isolation --editable '.[dev,ray,s3]' $(PROGRESS)
 	@# For the type checker alone, which reads examples/ too; some of its dependencies need a C compiler.
 	@set -o pipefail; $(PIP) --no-deps $(EXAMPLES) $(PROGRESS)
 	@touch $@

@@ -24,9 +24,10 @@ from benchmarks.architectures import VOCABULARY, Architecture
 from benchmarks.reference import PREFIX, Activations, activations, adapter_reads, load_adapted
 from benchmarks.variants import NotApplicable, Variant, make_adapter, make_base, quantised
 from benchmarks.witness import witnessed
-from loradash_assets.compute.activations import Recording, record_activations
+from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import FEATURES_FILE, write_catalogue
 from loradash_assets.compute.errors import InputError
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.schema import PROMPTS
 

@@ -89,12 +89,12 @@ def _peak() -> int:
 def _dataset(size: Size, directory: Path) -> None:
     """No stage of loradash: the file that it begins with."""
     with (directory / "dataset.jsonl").open("w") as file:
-        for ids in _examples(size.tokens):
+        for ids in synthetic_examples(size.tokens):
             file.write(json.dumps({"text": " ".join(f"w{token}" for token in ids)}) + "\n")
 
 
-def _examples(tokens: int) -> Iterator[list[int]]:
-    """Words as frequent as in language: the n-th in proportion to 1 / (n + 50), roughly."""
+def synthetic_examples(tokens: int) -> Iterator[list[int]]:
+    """Yield examples with words as frequent as in language: the n-th in proportion to 1 / (n + 50), roughly."""
     generator = np.random.default_rng(0)
     shared, made = list(range(SHARED)), 0
     while made < tokens:
@@ -127,8 +127,8 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _recording(size: Size, directory: Path) -> None:
-    from loradash_assets.compute.activations import tokens_per_chunk
     from loradash_assets.compute.batching import plan_recording
+    from loradash_assets.compute.job import tokens_per_chunk
     from loradash_assets.compute.recording import RecordingPlan, record
     from loradash_assets.compute.token_ids import TokenIds
     from loradash_assets.settings import RecordingSettings

@@ -151,6 +151,46 @@ def lost_notes(result: Result) -> list[str]:
     ]
 
 
+def cluster(result: Result) -> list[str]:
+    """Recording on a Ray cluster: measured here, and 64 workers simulated."""
+    measured, assumed = result["measured"], result["assumed"]
+    here = [
+        (workers.replace("_", " "), f"{found['seconds']:.1f}", f"{found['simulated_seconds']:.1f}")
+        for workers, found in ((name, measured[name]) for name in ("one_worker", "two_workers"))
+    ]
+    cases = list(result["simulated"][0]["shares"])
+    rows = [
+        (
+            *(row["tokens"], f"{row['chunk_tokens']:,}", f"{row['chunks']:,}"),
+            *(f"{row['shares'][case]:.2f}" for case in cases),
+        )
+        for row in result["simulated"]
+    ]
+    killed, workers = measured["killed"], assumed["workers"]
+    return [
+        f"The demo's first rows ({measured['tokens']:,} tokens, {measured['chunks']} chunks) by workers of one thread "
+        "each, warm, on a real Ray cluster of this machine; all runs wrote the same bytes as one process, which took "
+        f"{measured['seconds_of_one_process']:.1f} s. A call takes {measured['way_milliseconds']} ms to a worker or "
+        f"back, a chunk {measured['driver_milliseconds_per_chunk']} ms of the driver.",
+        "",
+        *_table(("workers", "seconds", "simulated"), here),
+        "",
+        f"With one of two workers killed in the middle: {killed['seconds']:.1f} s, chunks that were sent once more: "
+        f"{killed['sent_again']}, the same bytes.",
+        "",
+        f"Simulated: what {workers} workers gain, as a share of {workers}, with these costs and this spread (the "
+        f"slowest chunk took {measured['longest_chunk_of_mean']} times the mean), "
+        f"{assumed['seconds_per_token'] * 1e6:.0f} µs for a token, {assumed['features']} features, and files that "
+        f"travel at {assumed['put_bytes_per_second'] / 1e6:.0f} MB/s. *Stragglers*: besides, "
+        f"{assumed['stragglers']:.0%} of the chunks take {assumed['times_as_long']:.0f} times as long. *And a worker "
+        f"lost*: in the middle, which is noticed after {assumed['notice_seconds']:.0f} s. *And cold*: every worker "
+        f"loads the model for {assumed['load_seconds']:.0f} s first, as one worker alone does once. The lowest of "
+        "several draws.",
+        "",
+        *_table(("tokens", "`chunk_tokens`", "chunks", *cases), rows),
+    ]
+
+
 def _pairs(figures: Result) -> str:
     low, high = figures["ratios_from_to"]
     return f"{figures['ratio']:.3f} ({low:.2f} to {high:.2f}, {figures['pairs']} pairs)"

@@ -14,6 +14,7 @@ import click
 import dagster as dg
 
 from loradash_assets.automation import BUILD_JOB
+from loradash_assets.compute.cluster.installed import check_installed
 from loradash_assets.definitions import build_definitions
 from loradash_assets.history import kept_open
 from loradash_assets.settings import Settings
@@ -41,6 +42,7 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
 
     Raises RunError, SettingsError or InputError with a message for the user.
     """
+    check_installed(settings.cluster)
     gc.freeze()  # what the libraries made while they were imported stays: not to be looked through again and again
     definitions = dg.Definitions.merge(build_definitions(settings), dg.Definitions(loggers={"console": _console}))
     with (

@@ -30,6 +30,8 @@ SETTINGS_FILE = "loradash.yaml"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 DeviceMap = Literal["auto"]
+Engine = Literal["local", "ray"]
+Address = Annotated[str, Field(pattern=r"^[^/\s]+:\d+$")]
 INT32_MAX = 2**31 - 1  # rows and positions are int32 in the tables
 Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 CountOrNone = Annotated[int, Field(ge=0, le=INT32_MAX)]
@@ -170,6 +172,27 @@ class RecordingSettings(_Section):
     )
 
 
+class ClusterSettings(_Section):
+    """Who records. Whatever stands here, the results are the same bytes, so changing it recomputes nothing."""
+
+    engine: Engine = _setting("local", "local (this process) or ray (workers on a Ray cluster: docs/cluster.md)")
+    address: Address | None = _setting(
+        None, "HOST:PORT of a Ray cluster that this machine belongs to; null: one of this machine alone, for the run"
+    )
+    workers: Count | None = _setting(
+        None, "processes with a model each; null: as many as the GPUs suffice for, or one per machine without GPUs"
+    )
+    gpus_per_worker: Count = _setting(1, "GPUs of each worker, if the cluster has any; more with model.device_map")
+    threads: Count | None = _setting(
+        None, "CPU threads of each worker's forward pass; null: as many as the local engine takes where the run starts"
+    )
+    shared_store: Name | None = _setting(
+        None,
+        "where workers put results: a directory that all machines see, or s3://BUCKET/PREFIX; null: in store.path",
+    )
+    attempts: Count = _setting(3, "how often a chunk may fail, or its worker die, before the run fails")
+
+
 class TableSettings(_Section):
     """What is kept of the recorded activations. Changing these never runs the model."""
 
@@ -246,6 +269,7 @@ class Settings(_Section):
     adapter: AdapterSettings = AdapterSettings()
     dataset: DatasetSettings = DatasetSettings()
     recording: RecordingSettings = RecordingSettings()
+    cluster: ClusterSettings = ClusterSettings()
     tables: TableSettings = TableSettings()
     dashboard: DashboardSettings = DashboardSettings()
     annotations: AnnotationSettings = AnnotationSettings()

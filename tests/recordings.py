@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from loradash_assets.compute.activations import Recording
 from loradash_assets.compute.catalogue import write_catalogue
 from loradash_assets.compute.encode import encode_prompts
 from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.rows import write_rows
 from tests.projects import deepseek_rows
 

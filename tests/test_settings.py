@@ -141,6 +141,8 @@ def test_the_originals_defaults(tmp_path: Path) -> None:
         ("adapter: {path: ~nobody-at-all/x}", "adapter.path: no such file or directory: {project}/~nobody-at-all/x"),
         ("dataset: {path: rows.jsonl}", "dataset.path: no such file or directory: {project}/rows.jsonl"),
         (f"dataset: {{path: {'x' * 5000}.csv}}", "dataset.path: no such file or directory: {project}/xxx"),
+        ("cluster: {engine: dask}", "cluster.engine: input should be 'local' or 'ray' (got dask)"),
+        ("cluster: {address: 'ray://head:10001'}", "cluster.address: string should match pattern"),
         ("tables: {top_k: 1, top_k: 2}", "tables.top_k: stands there twice"),
         ("tables: {top_k: 1}\ntables: {basis: svd}", "tables: stands there twice"),
         ("a: b: c", "line 1, column 5: not valid YAML: mapping values are not allowed here"),

@@ -9,11 +9,12 @@ from tempfile import mkdtemp
 import numpy as np
 
 from benchmarks.rivals.contract import Job, Record, Top, run
-from loradash_assets.compute.activations import Recording, adapted_model, record_activations
+from loradash_assets.compute.activations import adapted_model, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import Example, PromptsFile
 from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
 from loradash_assets.compute.pasts import Tokens

@@ -1,8 +1,9 @@
 """Recorded activations: the only step that runs the model, once loaded for all adapters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 
@@ -18,11 +19,12 @@ from loradash_assets.assets.project import (
 )
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import AdapterError, ModelError
+from loradash_assets.settings import Settings
 from loradash_assets.sources import ADAPTER_SETTING, Adapter, adapter_directory, base_model_source, errors_of
-from loradash_assets.store import Entry, Facts, file_digest
+from loradash_assets.store import PARTIAL, Entry, Facts, file_digest
 
 if TYPE_CHECKING:
-    from loradash_assets.compute.activations import Recording
+    from loradash_assets.compute.job import Recording
 
 MODULE = "loradash_assets.compute.activations"
 LIBRARIES = ("torch", "transformers", "peft")
@@ -35,6 +37,7 @@ CHECKS = {
     CHANGED: "With the adapter the model's last states are others than without: it was put on, and does something.",
 }
 MOST_OFF = 0.05  # of the activations: rounding has a tail, a wrong number is wrong everywhere
+Record: TypeAlias = 'Callable[["Recording", Path, Callable[[str], None]], Facts]'
 
 
 def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
@@ -57,13 +60,15 @@ def recording_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
         store_io: dg.ResourceParam[StoreIOManager],
     ) -> Iterator[dg.MaterializeResult[Entry]]:
         selected = {key: adapter for key, adapter in by_key.items() if key in context.selected_asset_keys}
-        step = _Step(context, project, store_io, several=len(selected) > 1)
         failures: list[dg.Failure] = []
-        for adapter in selected.values():
-            try:
-                yield step.record(adapter)
-            except dg.Failure as failure:  # of one adapter: the others can be recorded all the same
-                failures.append(failure)
+        base_model = store_io.latest(dg.AssetKey("base_model"))
+        with _engine(project.settings, base_model, several=len(selected) > 1) as record:
+            step = _Step(context, project, store_io, base_model, record)
+            for adapter in selected.values():
+                try:
+                    yield step.record(adapter)
+                except dg.Failure as failure:  # of one adapter: the others can be recorded all the same
+                    failures.append(failure)
         if failures:
             reasons = "\n".join(str(failure.description) for failure in failures)
             raise dg.Failure(reasons, allow_retries=False) from failures[0]
@@ -86,20 +91,52 @@ def _spec(adapter: Adapter) -> dg.AssetSpec:
     )
 
 
+@contextmanager
+def _engine(settings: Settings, base_model: Entry, *, several: bool) -> Generator[Record]:
+    """Yield what records, in this process or on a cluster, with a base model that `several` adapters share."""
+    if settings.cluster.engine == "local":
+        from loradash_assets.compute.activations import SharedBase, adapted_model, record_activations
+
+        adapt = SharedBase() if several else adapted_model
+        yield lambda recording, directory, log: record_activations(recording, directory, log, adapt)
+        return
+
+    from loradash_assets.compute.cluster.driver import Cluster
+    from loradash_assets.compute.cluster.worker import HubModel
+
+    facts = base_model.facts
+    hub = HubModel(facts["_name"], facts["revision"]) if facts["revision"] else None
+    with Cluster(settings.cluster, several=several) as cluster:
+        yield lambda recording, directory, log: cluster.record(
+            recording, directory, log, place=_shared_place(settings, directory), hub=hub
+        )
+
+
+def _shared_place(settings: Settings, directory: Path) -> str:
+    """Where workers put what belongs into a directory of the store: by the fingerprint, so that nothing is mixed."""
+    name, store = directory.name.removesuffix(PARTIAL), settings.cluster.shared_store
+    if store is not None and "://" in store:
+        return f"{store.rstrip('/')}/{name}"
+    return str((settings.resolve(store) if store else settings.resolve(settings.store.path) / "shared") / name)
+
+
 class _Step:
     """One run of the step: what its adapters share. Only the inputs of selected adapters need to be there."""
 
     def __init__(
-        self, context: dg.AssetExecutionContext, project: Project, store: StoreIOManager, *, several: bool
+        self,
+        context: dg.AssetExecutionContext,
+        project: Project,
+        store: StoreIOManager,
+        base_model: Entry,
+        record: Record,
     ) -> None:
-        from loradash_assets.compute.activations import SharedBase, adapted_model
-
         self._context = context
         self._project = project
         self._store = store
         self._prompts = store.latest(dg.AssetKey("prompts"))
-        self._base_model = store.latest(dg.AssetKey("base_model"))
-        self._adapt = SharedBase() if several else adapted_model
+        self._base_model = base_model
+        self._record = record
 
     def record(self, adapter: Adapter) -> dg.MaterializeResult[Entry]:
         key, settings = adapter_key(adapter, "activations"), self._project.settings
@@ -108,12 +145,10 @@ class _Step:
             files = adapter_directory(settings, adapter)
 
         def build(directory: Path) -> Facts:
-            from loradash_assets.compute.activations import record_activations
-
             with errors_of(adapter):
                 recording = self._recording(files, features)
                 self._check_unchanged(files, features)
-                facts = record_activations(recording, directory, self._logger(key), self._adapt)
+                facts = self._record(recording, directory, self._logger(key))
                 self._check_unchanged(files, features)
             return facts
 
@@ -142,7 +177,7 @@ class _Step:
         return lambda line: self._context.log.info(f"{'/'.join(key.path)}: {line}")
 
     def _recording(self, files: Path, features: Entry) -> "Recording":
-        from loradash_assets.compute.activations import Recording
+        from loradash_assets.compute.job import Recording
 
         settings = self._project.settings
         return Recording(

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
 from loradash_assets.compute.allocator import freed_memory_kept
-from loradash_assets.compute.batching import plan_recording
-from loradash_assets.compute.catalogue import read_modules
-from loradash_assets.compute.experts import experts_per_token
-from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
-from loradash_assets.compute.model import choose_device, has_length_dependent_positions, load_config, load_model
-from loradash_assets.compute.recheck import Sample, share_beyond
-from loradash_assets.compute.recording import RecordingPlan, record, recorded_example
-from loradash_assets.compute.token_ids import TokenIds
+from loradash_assets.compute.forecast import free_bytes
+from loradash_assets.compute.job import Job, Ran, Recording
+from loradash_assets.compute.model import choose_device, load_model
+from loradash_assets.compute.recording import record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,26 +24,7 @@ if TYPE_CHECKING:
     from loradash_assets.compute.forward import AdaptedModel
     from loradash_assets.compute.pasts import Tokens
 
-LIBRARIES = ("torch", "transformers", "peft")
 SECONDS_BETWEEN_LOG_LINES = 10
-CHUNK_BYTES = 1 << 28  # of dense activations, which are in memory some three times while a chunk is recorded
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where everything is that a recording needs, and its settings."""
-
-    prompts: Path
-    catalogue: Path
-    model: Path
-    adapter: Path
-    dtype: str
-    device: str
-    device_map: str | None
-    trust_remote_code: bool
-    batch_tokens: int
-    chunk_tokens: int
-    share_prefixes: bool
 
 
 def load_base(recording: Recording) -> PreTrainedModel:
@@ -114,14 +88,6 @@ def _adapted(
     return AdaptedModel(base, recording.adapter, modules, own_base=own_base, sample=sample)
 
 
-def tokens_per_chunk(chunk_tokens: int, features: int) -> int:
-    """Return how many tokens a chunk has at most, where a crash may cost `chunk_tokens`.
-
-    A chunk is written while the next one runs, so it may cost two of them.
-    """
-    return max(1, min(chunk_tokens // 2, CHUNK_BYTES // (4 * features)))
-
-
 def record_activations(
     recording: Recording,
     target: Path,
@@ -135,86 +101,34 @@ def record_activations(
     or AdapterError naming what cannot be used, and StorageError before anything is loaded if the disk has not as many
     bytes left, says `free`, as are still to be written.
     """
-    modules = read_modules(recording.catalogue)
-    config = load_config(recording.model, trust_remote_code=recording.trust_remote_code)
-    tokens = TokenIds.read(recording.prompts)
-    features = sum(module.rank for module in modules)
-    chunk_tokens = tokens_per_chunk(recording.chunk_tokens, features)
-    chunks = 1 + 2 * tokens.index.tokens // chunk_tokens  # at most: two neighbours together are larger than one may be
-    expected = recording_bytes(modules, config, tokens.index.tokens, chunks)
-    room = Room.of(expected, target, free)
-    log(str(room))
-    room.check(target)
-    examples = tokens.by_example()
-    sample = Sample.of(examples)
-    model = adapt(recording, modules, sample.rows(examples))
-    alone = has_length_dependent_positions(config)
-    same_contexts = not alone and model.is_prefix_determined(examples)
-    if not same_contexts:
-        log("this model's activations depend on more than the tokens before: equal contexts are not counted as one")
-    obstacle = _obstacle(recording, model, examples, same_contexts=same_contexts)
-    log(f"prefixes that examples share run {f'once for each: {obstacle}' if obstacle else 'once for all'}")
-    batches = plan_recording(examples, 0 if alone else recording.batch_tokens, chunk_tokens, share=obstacle is None)
-    plan = RecordingPlan.of(examples, batches, modules, model.device.type)
+    job = Job.read(recording)
+    job.check_room(target, log, free)
+    model = adapt(recording, job.modules, job.sample_rows())
+    answers = job.ask(model)
+    for line in answers.lines():
+        log(line)
+    plan = job.plan(answers)
     started = time.monotonic()
     kept = freed_memory_kept() if model.device.type == "cpu" else nullcontext()
-    with kept, tqdm(total=tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
-        recorded = record(plan, model.record, target, _progress(bar, log))
+    with kept, progress_bar(job, log) as progress:
+        tokens = record(plan, model.record, target, progress)
     seconds = time.monotonic() - started
     if model.halved:
-        log(f"{model.halved} batches did not fit into memory and ran in halves: lower recording.batch_tokens")
-    return {
-        "tokens": tokens.index.tokens,
-        "examples": len(examples),
-        "features": features,
-        "chunks": len(batches.chunks),
-        "expected_bytes": expected,
-        "distinct_tokens": batches.tokens,
-        "padding": batches.padding,
-        "shares_no_prefixes": obstacle or "",
-        "prefix_determined": same_contexts,
-        "folded_modules": model.folded,
-        "experts_per_token": experts_per_token(config),
-        "write_norms": model.write_norms(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "device": str(model.device),
-        "_rechecked": {
-            **_recheck(plan, target, sample, model, same_contexts=same_contexts),
-            "writes": any(bool(module.B.any()) for module in modules),
-        },
-        "_recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "_tokens_per_second": recorded / seconds if recorded else 0.0,
-        "_halved_batches": model.halved,
-    }
+        log(halved_line(model.halved))
+    rechecked = job.recheck(plan, target, answers, model.plain)
+    return job.facts(answers, plan, Ran(tokens, seconds, model.halved), rechecked)
 
 
-def _recheck(
-    plan: RecordingPlan, target: Path, sample: Sample, model: AdaptedModel, *, same_contexts: bool
-) -> dict[str, float | None]:
-    """Compare what was recorded of the sample with the plain model; where what follows matters, whole examples only."""
-    plain = model.plain
-    if plain is None:
-        return {"tokens": 0, "share_off": 0.0, "worst": 0.0, "change": None}
-    recorded = expected = np.empty((len(plain.activations), 0), np.float32)
-    for row, example in enumerate(sample.examples):
-        if same_contexts or len(plan.token_ids[example]) == sample.tokens:
-            values = recorded_example(plan, target, example)[:, : sample.tokens]
-            recorded = np.concatenate([recorded, values], axis=1)
-            columns = slice(row * sample.tokens, (row + 1) * sample.tokens)
-            expected = np.concatenate([expected, plain.activations[:, columns]], axis=1)
-    share, worst = share_beyond(recorded, expected, model.dtype)
-    return {"tokens": expected.shape[1], "share_off": share, "worst": worst, "change": plain.change}
+def halved_line(batches: int) -> str:
+    """Say that batches ran in halves, and what to do about it."""
+    return f"{batches} batches did not fit into memory and ran in halves: lower recording.batch_tokens"
 
 
-def _obstacle(
-    recording: Recording, model: AdaptedModel, examples: Sequence[np.ndarray], *, same_contexts: bool
-) -> str | None:
-    """Say why prefixes that examples share cannot run once for all of them, or None."""
-    if not recording.share_prefixes:
-        return "recording.share_prefixes is false"
-    if not same_contexts:
-        return "activations depend on more than the tokens before"
-    return model.problem_with_pasts(examples)
+@contextmanager
+def progress_bar(job: Job, log: Callable[[str], None]) -> Generator[Callable[[int], None]]:
+    """Show how many of the job's tokens are recorded, and log it now and then; call what is yielded with each few."""
+    with tqdm(total=job.tokens.index.tokens, unit="token", desc="recording", smoothing=0.1) as bar:
+        yield _progress(bar, log)
 
 
 def _progress(bar: Any, log: Callable[[str], None]) -> Callable[[int], None]:

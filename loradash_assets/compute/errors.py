@@ -36,3 +36,7 @@ class DatasetError(InputError):
 
 class StorageError(InputError):
     """The store has no room for the results."""
+
+
+class ClusterError(InputError):
+    """The cluster cannot be used, or fails again and again."""

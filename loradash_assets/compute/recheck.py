@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,19 @@ class Plain:
 
     activations: NDArray[np.float32]
     change: float | None
+
+    def to_bytes(self) -> bytes:
+        """Return it as the bytes of a file."""
+        file = BytesIO()
+        np.savez(file, activations=self.activations, change=np.nan if self.change is None else self.change)
+        return file.getvalue()
+
+    @staticmethod
+    def of_bytes(content: bytes) -> Plain:
+        """The inverse of `to_bytes`."""
+        with np.load(BytesIO(content)) as arrays:
+            change = float(arrays["change"])
+            return Plain(arrays["activations"], None if np.isnan(change) else change)
 
 
 def plain_pass(layers: Mapping[str, Any], run: Callable[[], torch.Tensor], base: torch.Tensor) -> Plain:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from loradash_assets.compute.features import AdaptedModule
 
 Progress = Callable[[int], None]
+CHUNK_SUFFIX = ".safetensors"
 
 
 class Forward(Protocol):
@@ -127,6 +128,26 @@ def record(
     return recorded
 
 
+def run_chunk(plan: RecordingPlan, forward: Forward, number: int) -> Callable[[Path], None]:
+    """Run what one chunk needs; what is returned waits for the results and writes them into a directory."""
+    chunk = plan.batches.chunks[number]
+    ran = _run(plan, chunk, forward, {}, (), lambda _: None)
+    parts = {batch: ran[batch].part for batch in chunk.batches}
+    tokens = _token_numbers(plan, chunk.examples)
+    return lambda directory: _write_parts(chunk_file(directory, number), plan, chunk, tokens, parts)
+
+
+def is_recorded(plan: RecordingPlan, directory: Path, number: int) -> bool:
+    """Whether a chunk is in `directory` already."""
+    tokens = _token_numbers(plan, plan.batches.chunks[number].examples)
+    return _is_complete(chunk_file(directory, number), plan, tokens)
+
+
+def tokens_of_chunk(plan: RecordingPlan, number: int) -> int:
+    """Return how many tokens a chunk has."""
+    return sum(len(plan.token_ids[example]) for example in plan.batches.chunks[number].examples)
+
+
 @dataclass(frozen=True)
 class _Ran:
     """A batch that ran: its activations, and the pasts that end with its segments, of those that are still needed."""
@@ -191,7 +212,7 @@ def _write_parts(
 
 def chunk_file(directory: Path, number: int) -> Path:
     """Return the path of a chunk."""
-    return directory / f"chunk-{number:05d}.safetensors"
+    return directory / f"chunk-{number:05d}{CHUNK_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -242,7 +263,7 @@ def chunk_tokens(directory: Path) -> Iterator[np.ndarray]:
 
 
 def _chunk_files(directory: Path) -> list[Path]:
-    return sorted(directory.glob("chunk-*.safetensors"))
+    return sorted(directory.glob(f"chunk-*{CHUNK_SUFFIX}"))
 
 
 def _token_numbers(plan: RecordingPlan, examples: Sequence[int]) -> NDArray[np.int64]:

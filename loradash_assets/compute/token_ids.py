@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,15 @@ from loradash_assets.compute.tokens import TokenIndex
 class TokenIds:
     """Every token's id, `flat` (tokens,) int32 in the order of the token numbers: 4 bytes per token."""
 
+    COLUMNS: ClassVar = ("example", "token_ids")  # of the PROMPTS schema
+
     index: TokenIndex
     flat: NDArray[np.int32]
 
     @classmethod
     def read(cls, file: Path) -> TokenIds:
-        """Read a file of the PROMPTS schema. Raises ValueError unless its examples ascend strictly."""
-        parts = [IdsPart.of(group) for group in row_groups(file, ["example", "token_ids"])]
+        """Read a file that has these columns. Raises ValueError unless its examples ascend strictly."""
+        parts = [IdsPart.of(group) for group in row_groups(file, cls.COLUMNS)]
         return cls.joined(parts)
 
     @classmethod

@@ -96,5 +96,5 @@ def test_what_a_user_can_act_on_is_a_failure_with_its_message(project: Project) 
 
 def test_an_input_that_was_never_made_is_named(project: Project) -> None:
     recording = recording_asset(adapters(project.settings))
-    with pytest.raises(dg.Failure, match="'prompts' has not been materialised yet: materialise it first"):
+    with pytest.raises(dg.Failure, match="'base_model' has not been materialised yet: materialise it first"):
         _call_all(recording, project, store_io=StoreIOManager(project))

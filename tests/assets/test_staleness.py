@@ -73,6 +73,13 @@ SETTINGS |= {
     "recording.batch_tokens": (80, RECORDED),
     "recording.chunk_tokens": (100, RECORDED),
     "recording.share_prefixes": (False, RECORDED),
+    "cluster.engine": ("ray", NOTHING),
+    "cluster.address": ("localhost:6379", NOTHING),
+    "cluster.workers": (2, NOTHING),
+    "cluster.gpus_per_worker": (2, NOTHING),
+    "cluster.threads": (1, NOTHING),
+    "cluster.shared_store": ("elsewhere", NOTHING),
+    "cluster.attempts": (1, NOTHING),
 }
 ELSEWHERE = {  # settings that this project cannot have
     "dataset.config": "of a dataset on the hub",

@@ -19,9 +19,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Phi3Config, PretrainedConfig
 
-from loradash_assets.compute.activations import Recording, record_activations
+from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.errors import ModelError
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.recording import LayerActivations
 from tests.projects import save_adapter, save_base, tiny_tokenizer
 from tests.recordings import recording_of
@@ -119,7 +120,8 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from loradash_assets.compute import recording
-from loradash_assets.compute.activations import Recording, record_activations
+from loradash_assets.compute.activations import record_activations
+from loradash_assets.compute.job import Recording
 
 torch.set_num_threads(int(sys.argv[2]))
 left, write = 1, recording.save_file

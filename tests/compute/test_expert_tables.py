@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from loradash_assets.compute.activations import Recording, record_activations
+from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.features import AdaptedModule
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.layers import write_layer_tables
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.tables import TableOptions

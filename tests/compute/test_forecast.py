@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
-from loradash_assets.compute.activations import Recording, record_activations
+from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.errors import StorageError
 from loradash_assets.compute.forecast import Room, free_bytes, recording_bytes
+from loradash_assets.compute.job import Recording
 from loradash_assets.compute.model import load_config
 from tests.experts import FAMILIES
 from tests.projects import save_adapter, save_base
