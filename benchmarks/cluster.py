@@ -209,7 +209,6 @@ def measure(bench: Bench) -> tuple[dict[str, Any], Costs, list[float]]:
         "two_workers": _beside_simulated(two, alone, costs, 2),
         "sleepers": _sleepers(bench, costs),
         "killed": {
-            "seconds": round(killed.seconds, 2),
             "sent_again": len(killed.run_again),
             "same_bytes": True,
         },

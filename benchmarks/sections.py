@@ -168,8 +168,8 @@ def cluster(result: Result) -> list[str]:
         f"simulation knows nothing. Those that sleep, 0.5 to 1.5 s for each of {sleepers['chunks']} chunks, need no "
         f"cores: {sleepers['share_of_linear']:.2f} of linear.",
         "",
-        f"With one of two workers killed in the middle: {killed['seconds']:.1f} s, chunks that were sent once more: "
-        f"{killed['sent_again']}, the same bytes.",
+        f"With one of two workers killed in the middle, {killed['sent_again']} of the {measured['chunks']} chunks were "
+        "sent once more; the same bytes.",
         "",
         f"Simulated: what {workers} workers gain, as a share of {workers}, with these costs and this spread (the "
         f"slowest chunk took {measured['longest_chunk_of_mean']} times the mean), "
