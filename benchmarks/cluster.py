@@ -4,8 +4,9 @@
 
 Measured on a real cluster of this machine: the way of a call through Ray, the driver's work for a chunk, and the
 recording of the demo by one worker and by two, undisturbed and with one of them killed in the middle; the bytes must be
-those of one process. The simulation (`benchmarks/schedule.py`) is held to the measured times and then asked about a
-model that takes as long for a token as docs/large-models.md has it, with the spread of the times measured here.
+those of one process. The simulation (`benchmarks/schedule.py`) is set beside these times, and beside those of 16
+workers that sleep, which need no cores. Then it is asked about a model that takes as long for a token as
+docs/large-models.md has it, with the spread of the times measured here.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from benchmarks.demo import Demo
+from benchmarks.demo import ROOT, Demo
 from benchmarks.memory import synthetic_examples
 from benchmarks.schedule import Costs, Schedule, drawn
+from benchmarks.sleepers import ANSWERS, Sleeper, seconds_of
 from benchmarks.timing import write_result
 from loradash_assets.compute.activations import adapted_model
 from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import write_catalogue
+from loradash_assets.compute.cluster import pool
 from loradash_assets.compute.cluster.driver import Cluster
 from loradash_assets.compute.encode import PROMPTS_FILE, Example, PromptsFile
 from loradash_assets.compute.job import Job, Recording, tokens_per_chunk
@@ -41,6 +45,7 @@ from loradash_assets.settings import ClusterSettings, RecordingSettings
 ROWS, FEW_ROWS = 40, 6  # of the demo
 CHUNK_TOKENS = 512  # of the setting: chunks of half of it
 CALLS = 300
+SLEEPERS, SLEEPING_ROWS = 16, 240
 WORKERS = 64
 DRAWS = 9
 TIMES_ALL = {"10 million": 1, "a billion": 100}
@@ -59,9 +64,10 @@ class Bench:
     def __init__(self, demo: Demo, directory: Path) -> None:
         self._demo, self._directory = demo, directory
         self._runs = 0
-        self.many, self.few = (self._recording(rows) for rows in (ROWS, FEW_ROWS))
+        self.many, self.few = (self._recording(rows, CHUNK_TOKENS) for rows in (ROWS, FEW_ROWS))
+        self.one_by_one = self._recording(SLEEPING_ROWS, 2)
 
-    def _recording(self, rows: int) -> Recording:
+    def _recording(self, rows: int, chunk_tokens: int) -> Recording:
         demo, directory = self._demo, self._directory / f"rows-{rows}"
         directory.mkdir()
         write_catalogue(demo.adapter, demo.model, directory, allow_pickle=False, trust_remote_code=False, rank=None)
@@ -69,7 +75,7 @@ class Bench:
             for row, ids in enumerate(demo.token_ids(rows)):
                 texts = [f" {token}" for token in ids]
                 prompts.add(row, Example("".join(texts), ids.tolist(), texts))
-        settings = RecordingSettings(chunk_tokens=CHUNK_TOKENS)
+        settings = RecordingSettings(chunk_tokens=chunk_tokens)
         return Recording(
             prompts=directory / PROMPTS_FILE,
             catalogue=directory,
@@ -126,6 +132,7 @@ class Run:
 
     seconds: float
     driver_seconds: float
+    workers: int
     run_again: Sequence[int]
     files: Mapping[str, bytes]
     log: Sequence[str]
@@ -145,7 +152,7 @@ def _run(cluster: Cluster, recording: Recording, target: Path, *, kill: bool = F
     facts = cluster.record(recording, target, log.append, place=f"{target}-shared")
     spent = time.thread_time() - before
     seconds = facts["tokens"] / facts["_tokens_per_second"]
-    return Run(seconds, spent, facts["_run_again"], _files(target), log)
+    return Run(seconds, spent, facts["_workers"], facts["_run_again"], _files(target), log)
 
 
 def _kill_one(target: Path, log: Sequence[str]) -> None:
@@ -200,13 +207,35 @@ def measure(bench: Bench) -> tuple[dict[str, Any], Costs, list[float]]:
         "driver_milliseconds_per_chunk": round(costs.driver * 1000, 2),
         "one_worker": _beside_simulated(one, alone, costs, 1),
         "two_workers": _beside_simulated(two, alone, costs, 2),
+        "sleepers": _sleepers(bench, costs),
         "killed": {
-            "seconds": round(killed.seconds, 2),
             "sent_again": len(killed.run_again),
             "same_bytes": True,
         },
     }
     return figures, costs, alone.spread
+
+
+def _sleepers(bench: Bench, costs: Costs) -> dict[str, Any]:
+    """Have workers that sleep record every example as a chunk, once they are all there."""
+    settings = ClusterSettings(engine="ray", workers=SLEEPERS, threads=1)
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the workers, which import this package
+    with patch.object(pool, "Worker", Sleeper), Cluster(settings, several=True) as cluster:
+        while _run(cluster, bench.one_by_one, bench.target()).workers < SLEEPERS:
+            pass
+        run = _run(cluster, bench.one_by_one, bench.target())
+    job = Job.read(bench.one_by_one)
+    plan = job.plan(ANSWERS)
+    order = sorted(range(len(run.files)), key=lambda chunk: tokens_of_chunk(plan, chunk), reverse=True)
+    seconds = [seconds_of(chunk) for chunk in order]
+    simulated = Schedule(len(order), seconds.__getitem__, costs, workers=SLEEPERS, warm=True).run().seconds
+    return {
+        "workers": SLEEPERS,
+        "chunks": len(order),
+        "seconds": round(run.seconds, 2),
+        "simulated_seconds": round(simulated, 2),
+        "share_of_linear": round(sum(seconds) / SLEEPERS / run.seconds, 3),
+    }
 
 
 def _beside_simulated(run: Run, alone: Alone, costs: Costs, workers: int) -> dict[str, float]:

@@ -154,9 +154,14 @@ def lost_notes(result: Result) -> list[str]:
 def cluster(result: Result) -> list[str]:
     """Recording on a Ray cluster: measured here, and 64 workers simulated."""
     measured, assumed = result["measured"], result["assumed"]
+    killed, sleepers, workers = measured["killed"], measured["sleepers"], assumed["workers"]
     here = [
-        (workers.replace("_", " "), f"{found['seconds']:.1f}", f"{found['simulated_seconds']:.1f}")
-        for workers, found in ((name, measured[name]) for name in ("one_worker", "two_workers"))
+        (who, f"{found['seconds']:.1f}", f"{found['simulated_seconds']:.1f}")
+        for who, found in (
+            ("one worker", measured["one_worker"]),
+            ("two workers", measured["two_workers"]),
+            (f"{sleepers['workers']} workers that sleep", sleepers),
+        )
     ]
     cases = list(result["simulated"][0]["shares"])
     rows = [
@@ -166,7 +171,6 @@ def cluster(result: Result) -> list[str]:
         )
         for row in result["simulated"]
     ]
-    killed, workers = measured["killed"], assumed["workers"]
     return [
         f"The demo's first rows ({measured['tokens']:,} tokens, {measured['chunks']} chunks) by workers of one thread "
         "each, warm, on a real Ray cluster of this machine; all runs wrote the same bytes as one process, which took "
@@ -175,8 +179,12 @@ def cluster(result: Result) -> list[str]:
         "",
         *_table(("workers", "seconds", "simulated"), here),
         "",
-        f"With one of two workers killed in the middle: {killed['seconds']:.1f} s, chunks that were sent once more: "
-        f"{killed['sent_again']}, the same bytes.",
+        "Workers with a model share this machine's cores with each other and with what else runs there, of which the "
+        f"simulation knows nothing. Those that sleep, 0.5 to 1.5 s for each of {sleepers['chunks']} chunks, need no "
+        f"cores: {sleepers['share_of_linear']:.2f} of linear.",
+        "",
+        f"With one of two workers killed in the middle, {killed['sent_again']} of the {measured['chunks']} chunks were "
+        "sent once more; the same bytes.",
         "",
         f"Simulated: what {workers} workers gain, as a share of {workers}, with these costs and this spread (the "
         f"slowest chunk took {measured['longest_chunk_of_mean']} times the mean), "

@@ -171,10 +171,8 @@ class _Run:
             case Event(worker, int(chunk), Recorded(digest, halved)):
                 self._halved[worker] = halved
                 if self._dispatch.recorded(worker, chunk, time.monotonic()):
-                    self._travelling[collectors.submit(take_chunk, self._shared, self._target, chunk, digest)] = (
-                        worker,
-                        chunk,
-                    )
+                    taken = collectors.submit(take_chunk, self._shared, self._target, chunk, digest)
+                    self._travelling[taken] = (worker, chunk)
             case Event(outcome=InputError() as error):
                 raise error
             case Event(worker, int(chunk), error):

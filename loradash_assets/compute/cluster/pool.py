@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -98,13 +99,15 @@ class Pool:
         self._calls = {call: of for call, of in self._calls.items() if of[0] != worker}
 
     def events(self, seconds: float) -> Generator[Event | Death]:
-        """Wait until a call is at its end, or so long, and yield what became of all that are; a death once."""
+        """Wait until a call is at its end, or so long, and yield what became of all that are; a death is told once."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         calls = list(self._calls)
-        if not calls or not ray.wait(calls, timeout=seconds)[0]:
+        if not calls:
+            time.sleep(seconds)
             return
+        ray.wait(calls, timeout=seconds)
         for call in ray.wait(calls, num_returns=len(calls), timeout=0)[0]:
             if call not in self._calls:  # of a worker that died
                 continue
@@ -115,7 +118,7 @@ class Pool:
                 yield Event(worker, chunk, error.cause)
             except RayError as error:
                 self.remove(worker)
-                yield Death(worker, _first_lines(error))
+                yield Death(worker, _short(error))
 
     def stop(self) -> None:
         """Kill the workers that are at work."""
@@ -131,7 +134,7 @@ class Pool:
         ray.shutdown()
 
 
-def _first_lines(error: Exception) -> str:
+def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
@@ -173,7 +176,7 @@ def _connect(settings: ClusterSettings) -> None:
             ray.init(**(own if settings.address is None else joined), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = settings.address or "of this machine"
-            raise ClusterError(f"cluster.address: cannot use the Ray cluster {where}: {_first_lines(error)}") from error
+            raise ClusterError(f"cluster.address: cannot use the Ray cluster {where}: {_short(error)}") from error
 
 
 def _check_reachable(address: str) -> None:
