@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.ui import REPOSITORY, Ui, running_ui, wait_for
-from tests.projects import save_project
+from tests.projects import deepseek_rows, save_project
 
 ASSETS = """{ assetNodes {
-  assetKey { path } isMaterializable groupName kinds description assetMaterializations { runId }
+  assetKey { path } isMaterializable staleStatus groupName kinds description assetMaterializations { runId }
 } }"""
 SCHEDULES = """query Schedules($selector: RepositorySelector!) {
   schedulesOrError(repositorySelector: $selector) {
@@ -24,6 +24,7 @@ SCHEDULED = """{ runsOrError(filter: { tags: [{ key: "dagster/schedule_name", va
   ... on Runs { results { runId } }
 } }"""
 LAYERS = {f"top_tokens/layer_{layer:02d}" for layer in range(3)}
+OF_ROWS = {"dataset_rows", "prompts", "activations", "coactivation"}
 OUTPUTS = {"activations_data", "published_tables", "dashboard", "interpretation_report"}
 
 
@@ -77,14 +78,17 @@ def test_the_schedule_brings_what_is_out_of_date_up_to_date(restarted: Restarted
     assert _schedules(ui) == [("regenerate", "15 2 * * *", "RUNNING")]
     file = restarted.project / "loradash.yaml"
     settings = json.loads(file.read_text())
-    file.write_text(json.dumps({**settings, "schedule": {"cron": "* * * * *"}, "tables": {"top_k": 3}}))
+    with (restarted.project / "rows.jsonl").open("a", encoding="utf-8") as rows:
+        rows.write(json.dumps(deepseek_rows()[0] | {"deepseek_attempt": "another"}) + "\n")
+    file.write_text(json.dumps({**settings, "schedule": {"cron": "* * * * *"}}))
     wait_for(lambda: _schedules(ui) == [("regenerate", "* * * * *", "RUNNING")])
     wait_for(lambda: bool(_scheduled(ui)))
     first = _scheduled(ui)[-1]
     assert ui.status(first) == "SUCCESS"
     made = ui.made(first)
-    assert {name for name, cache in made.items() if cache == "miss"} == LAYERS | OUTPUTS
+    assert {name for name, cache in made.items() if cache == "miss"} == LAYERS | OUTPUTS | OF_ROWS
     assert {*made} == {name for name, node in _nodes(ui).items() if node["isMaterializable"]}
+    assert {node["staleStatus"] for node in _nodes(ui).values()} == {"FRESH"}  # by Dagster's own marks, too
 
 
 def _scheduled(ui: Ui) -> list[str]:
