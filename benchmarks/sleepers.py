@@ -14,7 +14,7 @@ from loradash_assets.compute.recording import chunk_file
 from loradash_assets.store import file_digest
 
 FILE_BYTES = 100_000
-ANSWERS = Answers("cpu", 0, prefix_determined=True, obstacle="", write_norms={})
+ANSWERS = Answers("cpu", "float32", 0, prefix_determined=True, obstacle="", write_norms={})
 
 
 def seconds_of(chunk: int) -> float:
@@ -28,7 +28,7 @@ class Sleeper(Worker):
     def start(self, task: Task) -> Ready:
         """Put the answers."""
         self._place = Shared(task.place)
-        return Ready(os.getpid(), "here", put_answers(self._place, ANSWERS))
+        return Ready(os.getpid(), "here", put_answers(self._place, ANSWERS), plain=None)
 
     def record(self, number: int) -> Recorded:
         """Sleep while no other chunk does, and put the file while the next one may."""
