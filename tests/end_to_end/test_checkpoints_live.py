@@ -8,9 +8,6 @@ from tests.end_to_end.ui import REPOSITORY, Ui, running_ui, wait_for
 from tests.projects import save_adapter, save_project
 
 ASSETS = "{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }"
-LAUNCH = """mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) { ... on LaunchRunSuccess { run { runId } } }
-}"""
 TICKS = """query Ticks($selector: InstigationSelector!) {
   instigationStateOrError(instigationSelector: $selector) { ... on InstigationState { ticks { status skipReason } } }
 }"""
@@ -22,11 +19,6 @@ def _materialised(ui: Ui) -> dict[str, bool]:
     return {"/".join(node["assetKey"]["path"]): bool(node["assetMaterializations"]) for node in nodes}
 
 
-def _build(ui: Ui) -> str:
-    params = {"selector": {"pipelineName": "build", **REPOSITORY}, "mode": "default"}
-    return ui.status(ui.ask(LAUNCH, {"params": params})["launchPipelineExecution"]["run"]["runId"])
-
-
 def test_it_comes_into_the_graph_and_the_next_build_computes_it(tmp_path: Path) -> None:
     project = save_project(tmp_path / "project", adapter={"checkpoints": "run"})
     save_adapter(project / "run" / "checkpoint-2", project / "base", seed=5)
@@ -36,7 +28,7 @@ def test_it_comes_into_the_graph_and_the_next_build_computes_it(tmp_path: Path) 
         (tmp_path / "written").rename(project / "run" / "checkpoint-10")
         wait_for(lambda: NEW in _materialised(ui))
         assert not _materialised(ui)[NEW]
-        assert _build(ui) == "SUCCESS"
+        assert ui.status(ui.launch(job="build")) == "SUCCESS"
         assert _materialised(ui)[NEW]
         assert _materialised(ui)[OLD]
         ticks = ui.ask(TICKS, {"selector": {"name": "asset_graph", **REPOSITORY}})["instigationStateOrError"]["ticks"]

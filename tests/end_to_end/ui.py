@@ -57,10 +57,10 @@ class Ui:
             return reply["data"]
         pytest.fail(self._log.read_text(encoding="utf-8"))
 
-    def launch(self, *assets: str) -> str:
-        """Materialise these assets, as the UI's button does; return the run."""
+    def launch(self, *assets: str, job: str = "__ASSET_JOB") -> str:
+        """Materialise these assets, as the UI's button does, or all of a job; return the run."""
         selection = {"assetSelection": [{"path": asset.split("/")} for asset in assets]} if assets else {}
-        selector = {"pipelineName": "__ASSET_JOB", **REPOSITORY, **selection}
+        selector = {"pipelineName": job, **REPOSITORY, **selection}
         reply = self.ask(LAUNCH, {"params": {"selector": selector, "mode": "default"}})["launchPipelineExecution"]
         assert reply["__typename"] == "LaunchRunSuccess", reply
         return reply["run"]["runId"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from loradash_assets.compute.activations import halved_line, progress_bar
-from loradash_assets.compute.adapter_files import CONFIG, PICKLE, SAFETENSORS
+from loradash_assets.compute.adapter_files import ADAPTER_FILES
 from loradash_assets.compute.catalogue import DIRECTIONS_FILE, FEATURES_FILE
 from loradash_assets.compute.cluster.dispatch import Dispatch
 from loradash_assets.compute.cluster.installed import check_installed
@@ -101,7 +101,7 @@ class Cluster:
         return self._pool
 
     def _task(self, recording: Recording, shared: Shared, place: str, hub: HubModel | None) -> Task:
-        adapter = [recording.adapter / name for name in (CONFIG, SAFETENSORS, PICKLE)]
+        adapter = [recording.adapter / name for name in ADAPTER_FILES]
         with shared.scratch() as scratch:
             ids = Path(scratch, recording.prompts.name)
             _write_ids(recording.prompts, ids)
