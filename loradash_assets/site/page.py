@@ -6,7 +6,7 @@ the export and the report print one and the same number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,31 @@ class Example(msgspec.Struct, frozen=True):
     activations: tuple[float, ...]  # (context,) of the same feature
     target: int  # index of the token in `tokens`
     occurrences: int
+    minimap: bytes = b""  # (bins,) int8: where in the whole example the feature fires; empty where it is not known
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A whole example of the dataset, as the model read it."""
+
+    tokens: Sequence[str]  # (position,)
+    token_ids: Sequence[int]  # (position,)
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """Another feature of the adapter, and how like it is: a cosine or a correlation."""
+
+    layer: int
+    projection: str
+    component: int | None  # as in Feature
+    likeness: float
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """The features that are most like a feature, the most alike first."""
+
+    read: tuple[Neighbour, ...] = ()  # by the cosine of the directions that they read
+    write: tuple[Neighbour, ...] = ()  # by the cosine of the directions that they write
+    coactivation: tuple[Neighbour, ...] = ()  # by the correlation of their activations
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -78,6 +103,7 @@ class Feature(msgspec.Struct, frozen=True):
     negative: tuple[Example, ...]
     samples: tuple[Sample, ...] = ()  # from the highest interval down, then those from all
     filtered: Statistics | None = None  # over the tokens that no filter leaves out; None without a filter
+    neighbours: Neighbours = Neighbours()
 
     def examples(self, polarity: Polarity) -> tuple[Example, ...]:
         """Return the examples of one polarity, the most extreme first."""
@@ -136,6 +162,7 @@ class Page(msgspec.Struct, frozen=True):
 
     title: str
     adapters: tuple[Adapter, ...]
+    texts: Mapping[int, Text] = {}  # by the dataset's row: the whole examples, where the source has them
 
     def features(self) -> Iterator[tuple[Adapter, Feature]]:
         """Yield every feature with its adapter, by adapter, layer, projection and component."""
