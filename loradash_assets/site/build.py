@@ -1,23 +1,41 @@
-"""The dashboard: one HTML file that carries its data, its script and its style, and needs no network."""
+"""The dashboard: one HTML file that carries its data, its script and its style, and needs no network.
+
+Where the data would make that file too large, the page's own data stay in it and the rest lies in a directory beside
+it, in scripts that the page loads as it needs them, also from `file://`, where nothing else may be loaded.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from loradash_assets.site.environment import csp_hash, environment, source
 from loradash_assets.site.page import Note, Page
-from loradash_assets.site.payload import payload
+from loradash_assets.site.payload import HEAD, parts
 
-STYLES = ("css/theme.css", "css/layout.css", "css/panels.css", "css/tokens.css", "css/print.css")
+STYLES = (
+    "css/theme.css",
+    "css/layout.css",
+    "css/panels.css",
+    "css/tokens.css",
+    "css/overview.css",
+    "css/feature.css",
+    "css/print.css",
+)
 # One module script, in an order in which every file uses only what stands above it when it runs.
 SCRIPTS = (
     "js/dom.js",
-    "js/payload.js",
     "js/text.js",
     "js/storage.js",
+    "js/parts.js",
+    "js/data.js",
+    "js/display.js",
+    "js/minimap.js",
     "js/tokens.js",
+    "js/widen.js",
     "js/tooltip.js",
     "js/histogram.js",
     "js/statistics.js",
@@ -29,45 +47,87 @@ SCRIPTS = (
     "js/note_view.js",
     "js/samples.js",
     "js/panels.js",
+    "js/address.js",
+    "js/search.js",
+    "js/table.js",
+    "js/map.js",
+    "js/layer_view.js",
+    "js/overview.js",
+    "js/feature_view.js",
+    "js/controls.js",
+    "js/help.js",
     "js/header.js",
     "js/main.js",
 )
 
 
+@dataclass(frozen=True)
+class Dashboard:
+    """A page, and the files of the directory beside it that it needs, by name: none for one that carries all."""
+
+    html: str
+    files: Mapping[str, str]
+
+
 def render_dashboard(page: Page, notes: Mapping[str, Note]) -> str:
-    """Return the dashboard as HTML; the same page and notes give the same text.
+    """Return the dashboard as one HTML file; the same page and notes give the same text.
 
     `notes` by key of interpretations.json; those of features that the page does not show are left out.
     """
+    return _html(page.title, parts(page, notes), {})
+
+
+def split_dashboard(page: Page, notes: Mapping[str, Note], directory: str, largest: int) -> Dashboard:
+    """Return the dashboard as one file if its data are no longer than `largest` characters, else with files beside it.
+
+    They are for a directory of the name `directory`, relative to the page. A file's name holds a digest of its content,
+    so that a page never gets the data of another build.
+    """
+    made = parts(page, notes)
+    if sum(map(len, made.values())) <= largest:
+        return Dashboard(_html(page.title, made, {}), {})
+    head = {HEAD: made.pop(HEAD)}
+    files = {_file_name(name, text): f'loradashPart("{name}", "{text}");\n' for name, text in made.items()}
+    addresses = {name: f"{directory}/{file}" for name, file in zip(made, files, strict=True)}
+    return Dashboard(_html(page.title, head, addresses), files)
+
+
+def _file_name(part: str, text: str) -> str:
+    return f"{part}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.js"
+
+
+def _html(title: str, made: Mapping[str, str], addresses: Mapping[str, str]) -> str:
     script, style = source(SCRIPTS), source(STYLES)
     return (
         environment()
         .get_template("dashboard.html")
         .render(
-            title=page.title,
-            policy=content_security_policy(script, style),
+            title=title,
+            policy=content_security_policy(script, style, loads_files=bool(addresses)),
             style=style,
             script=script,
-            payload=Markup(payload(page, notes)),  # noqa: S704 (base64: nothing to escape)
+            parts={name: Markup(text) for name, text in made.items()},  # noqa: S704 (base64: nothing to escape)
+            addresses=addresses,
         )
     )
 
 
-def content_security_policy(script: str, style: str) -> str:
+def content_security_policy(script: str, style: str, *, loads_files: bool = False) -> str:
     """Return a policy under which only this script and style run, and only the page's own origin is asked for data.
 
-    Trusted types make the browser refuse a string where HTML is parsed, should the script ever pass one.
+    Trusted types make the browser refuse a string where HTML is parsed, should the script ever pass one. A page that
+    loads files may add scripts: those that its own script adds, by addresses that its one policy for them lets pass.
     """
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src {csp_hash(script)}",
+            f"script-src {csp_hash(script)}{' ' + repr('strict-dynamic') if loads_files else ''}",
             f"style-src {csp_hash(style)}",
             "img-src data:",
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
+            f"trusted-types {'loradash' if loads_files else repr('none')}",
         )
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from loradash_assets.schema import POLARITIES, SAMPLES, STATISTICS, Polarity
+from loradash_assets.site.columns import shortest
 from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Sample, Statistics
 
@@ -142,7 +143,7 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
     """Yield each row's example, with its columns `names`."""
     table = table.combine_chunks()
     contexts = _split(table["context_activations"].combine_chunks())
-    activations = shortest(table["activation"].to_numpy())
+    activations = shortest(table["activation"].to_numpy()).tolist()
     rows = table.drop_columns(["context_activations", "activation"]).to_pylist()
     for row, activation, context in zip(rows, activations, contexts, strict=True):
         example = Example(
@@ -160,14 +161,9 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
 
 def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
     """Return the rows of a list<float32> column, every value in its shortest form."""
-    values = shortest(lists.flatten().to_numpy())
+    values = shortest(lists.flatten().to_numpy()).tolist()
     ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
     return [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def shortest(values: np.ndarray) -> list[float]:
-    """Return each float32 as the float64 whose decimal form is the float32's shortest one (0.1, not 0.1000000015)."""
-    return pa.array(values).cast(pa.string()).cast(pa.float64()).to_pylist()
 
 
 def _recorded(value: float) -> float:

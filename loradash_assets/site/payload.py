@@ -1,102 +1,214 @@
-"""The page's data as the browser gets it: compact JSON, gzip, base64; the same page gives the same text.
+"""The page's data as the browser gets it: in parts, each opened only when something needs it.
 
-Token texts and projection names stand once in a table of strings; the examples of a feature are columns, and their
-contexts two flat columns beside a column of lengths. `site_templates/js/payload.js` reads what is written here.
+`head`        titles, names, features with their keys and main numbers, notes: what every view needs first.
+`windows-A`   adapter number A: where each listed example's window lies in the texts; what the search goes through.
+`texts-P`     the texts: tokens and ids of whole examples, or of single windows where only those are known.
+`layer-A-L`   adapter A's layer number L, in full: statistics, activations, minimaps, samples, cosines.
+`neighbours-A`  adapter A's features that are like each other.
+
+A *segment* is a run of tokens of one dataset row; a window is a piece of a segment. `site_templates/js/data.js` reads
+what is written here.
 """
 
 from __future__ import annotations
 
-import base64
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from loradash_assets.schema import POLARITIES
+from loradash_assets.site.columns import Array, pack, recorded, whole
 from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
+from loradash_assets.site.texts import Texts
 
-GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
-LEVEL = 6  # 9 takes more than twice the time for 1% less
+HEAD = "head"
+NUMBERS = (  # what the overview says of each feature
+    *("min", "max", "mean", "std", "skewness", "kurtosis", "effect_scale", "rms_effect"),
+    *("token_omega_squared", "position_omega_squared", "count"),
+)
+KINDS = ("read", "write", "coactivation")
 
 
-class _Strings:
-    """Numbers strings by first appearance."""
+def parts(page: Page, notes: Mapping[str, Note]) -> dict[str, str]:
+    """Return the data of a page and of the notes on its features: each part's text by its name, `head` last.
+
+    Every adapter's layers are drawn once, one after the other, and not kept.
+    """
+    texts, made, adapters = Texts(page.texts), dict[str, str](), list[_Adapter]()
+    for number, adapter in enumerate(page.adapters):
+        adapters.append(_Adapter())
+        for place, layer in enumerate(adapter.layers):
+            made[f"layer-{number}-{place}"] = adapters[-1].layer(layer, texts)
+        made[f"windows-{number}"] = adapters[-1].windows.part()
+        made[f"neighbours-{number}"] = adapters[-1].neighbours()
+    made |= {f"texts-{number}": text for number, text in enumerate(texts.parts())}
+    head, arrays = _head(page, adapters, notes)
+    return made | {HEAD: pack(head | {"texts": texts.starts}, arrays | texts.segments())}
+
+
+def _head(
+    page: Page, adapters: Iterable[_Adapter], notes: Mapping[str, Note]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    described = [each.head(adapter) for each, adapter in zip(adapters, page.adapters, strict=True)]
+    keys = [key for header, _ in described for pair in header["keys"] for key in pair if key in notes]
+    head = {
+        "title": page.title,
+        "adapters": [header for header, _ in described],
+        "notes": [[key, notes[key]] for key in keys],
+    }
+    named = [(f"{number}.{name}", array) for number, (_, of) in enumerate(described) for name, array in of.items()]
+    return head, dict(named)
+
+
+@dataclass
+class Windows:
+    """Pieces of segments, one for each example, with the examples of each list one after the other."""
+
+    counts: list[int] = field(default_factory=list)  # of each list
+    columns: dict[str, list[int]] = field(
+        default_factory=lambda: {name: [] for name in ("segment", "start", "length", "target")}
+    )
+
+    def add(self, examples: Iterable[Example], texts: Texts) -> None:
+        """Add a list."""
+        before = len(self.columns["segment"])
+        for example in examples:
+            segment, start = texts.place(example)
+            for name, value in zip(self.columns, (segment, start, len(example.tokens), example.target), strict=True):
+                self.columns[name].append(value)
+        self.counts.append(len(self.columns["segment"]) - before)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the columns; `counts` is one number per list."""
+        return {"counts": whole(self.counts)} | {name: whole(values) for name, values in self.columns.items()}
+
+    def part(self) -> str:
+        """Return the columns as a part of their own."""
+        return pack({}, self.arrays())
+
+
+def _values(examples: Iterable[Example]) -> dict[str, Array]:
+    """Return what is known of the examples beside their windows; the target's activation is the ranked one."""
+    examples = list(examples)
+    flat = [value for each in examples for value in _activations(each)]
+    return {
+        "activations": recorded(flat),
+        "occurrences": whole([each.occurrences for each in examples]),
+        "bins": whole([len(each.minimap) for each in examples]),
+        "minimap": np.frombuffer(b"".join(each.minimap for each in examples), np.int8),
+    }
+
+
+def _activations(example: Example) -> Iterator[float]:
+    yield from example.activations[: example.target]
+    yield example.activation
+    yield from example.activations[example.target + 1 :]
+
+
+class _Adapter:
+    """Takes an adapter's layers in, one after the other, and keeps of each what the other parts need."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.windows = Windows()
+        self._layers: list[int] = []
+        self._names: dict[str, int] = {}
+        self._features: list[Feature] = []  # without examples and samples
+        self._places: list[int] = []  # each feature's layer, as a place in `_layers`
 
-    def __call__(self, text: str) -> int:
-        return self.numbers.setdefault(text, len(self.numbers))
+    def layer(self, layer: Layer, texts: Texts) -> str:
+        """Take in a layer; return its part."""
+        features = [feature for projection in layer.projections for feature in projection.features]
+        lists = [feature.examples(polarity) for feature in features for polarity in POLARITIES]
+        samples = [sample for feature in features for sample in feature.samples]
+        drawn = Windows()
+        for examples in lists:
+            self.windows.add(examples, texts)
+        for sample in samples:
+            drawn.add(sample.examples, texts)
+        self._keep(layer, features)
+        arrays = {
+            "listed": _values(example for examples in lists for example in examples),
+            "drawn": drawn.arrays() | _values(example for sample in samples for example in sample.examples),
+        }
+        header = {
+            "features": [_described(feature) for feature in features],
+            "cosines": [(each.first, each.second, each.cosine) for each in layer.cosines],
+        }
+        return pack(header, {f"{kind}.{name}": array for kind, of in arrays.items() for name, array in of.items()})
+
+    def _keep(self, layer: Layer, features: Iterable[Feature]) -> None:
+        for projection in layer.projections:
+            self._names.setdefault(projection.name, len(self._names))
+        for feature in features:
+            self._features.append(msgspec.structs.replace(feature, positive=(), negative=(), samples=()))
+            self._places.append(len(self._layers))
+        self._layers.append(layer.index)
+
+    def head(self, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what the page's head says of the adapter: its header, and a value per feature of each column."""
+        features = self._features
+        header = {
+            "name": adapter.name,
+            "label": adapter.label,
+            "metadata": list(adapter.metadata.items()),
+            "warnings": adapter.warnings,
+            "layers": self._layers,
+            "projections": list(self._names),
+            "keys": [[each.keys[polarity] for polarity in POLARITIES] for each in features],
+        }
+        columns = {
+            "layer": whole(self._places),
+            "projection": whole([self._names[each.projection] for each in features]),
+            "component": whole([-1 if each.component is None else each.component for each in features]),
+            "scale": _numbers(_scale(each.filtered or each.statistics) for each in features),
+            "beyond": _numbers((each.statistics.density or _NO_DENSITY)[2] for each in features),
+            **{name: _numbers(getattr(each.statistics, name) for each in features) for name in NUMBERS},
+        }
+        return header, columns
+
+    def neighbours(self) -> str:
+        """Return the part that says which features are alike: by feature and kind, numbers of features and likeness."""
+        numbers = {(each.layer, each.projection, each.component): place for place, each in enumerate(self._features)}
+        lists = [getattr(each.neighbours, kind) for each in self._features for kind in KINDS]
+        found = [each for neighbours in lists for each in neighbours]
+        arrays = {
+            "counts": whole([len(neighbours) for neighbours in lists]),
+            "features": whole([numbers[each.layer, each.projection, each.component] for each in found]),
+            "likeness": np.array([each.likeness for each in found], np.float32),
+        }
+        return pack({"kinds": KINDS}, arrays)
 
 
-def payload(page: Page, notes: Mapping[str, Note]) -> str:
-    """Return the data of a page and of the notes on its features, as base64 text; raises nothing for a valid page."""
-    return pack(contents(page, notes))
+_NO_DENSITY = (None, None, None, None)
 
 
-def pack(value: Any) -> str:
-    """Return `value` as JSON, gzip and base64."""
-    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
-    data = compressor.compress(msgspec.json.encode(value)) + compressor.flush()
-    return base64.b64encode(data).decode("ascii")
+def _scale(statistics: Statistics) -> float:
+    """Return the |activation| that few tokens exceed: what gets the full colour on the feature's own scale."""
+    if statistics.quantiles is None:
+        return max(abs(statistics.min), abs(statistics.max))
+    return max(abs(statistics.quantiles[0]), abs(statistics.quantiles[-1]))
 
 
-def contents(page: Page, notes: Mapping[str, Note]) -> dict[str, Any]:
-    """Return what `payload` packs."""
-    strings = _Strings()
-    adapters = [_adapter(adapter, strings) for adapter in page.adapters]
-    keys = [key for _, feature in page.features() for key in feature.keys.values() if key in notes]
+def _numbers(values: Iterable[float | None]) -> Array:
+    """Return a column for the overview, which shows four digits; NaN for what is not known."""
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+def _described(feature: Feature) -> dict[str, Any]:
     return {
-        "title": page.title,
-        "adapters": adapters,
-        "notes": [[key, notes[key]] for key in keys],
-        "strings": list(strings.numbers),
-    }
-
-
-def _adapter(adapter: Adapter, strings: _Strings) -> dict[str, Any]:
-    return {
-        "name": adapter.name,
-        "label": adapter.label,
-        "metadata": list(adapter.metadata.items()),
-        "warnings": adapter.warnings,
-        "layers": [_layer(layer, strings) for layer in adapter.layers],
-    }
-
-
-def _layer(layer: Layer, strings: _Strings) -> dict[str, Any]:
-    return {
-        "index": layer.index,
-        "projections": [
-            {"name": strings(projection.name), "features": [_feature(each, strings) for each in projection.features]}
-            for projection in layer.projections
-        ],
-        "cosines": [[strings(each.first), strings(each.second), each.cosine] for each in layer.cosines],
-    }
-
-
-def _feature(feature: Feature, strings: _Strings) -> dict[str, Any]:
-    return {
-        "component": feature.component,
-        "keys": [feature.keys[polarity] for polarity in POLARITIES],
         "statistics": _statistics(feature.statistics),
-        "examples": [_examples(feature.examples(polarity), strings) for polarity in POLARITIES],
-        "samples": [_sample(sample, strings) for sample in feature.samples],
         "filtered": feature.filtered and {**_statistics(feature.filtered), "histogram": None},
+        "samples": [_sample(sample) for sample in feature.samples],
     }
 
 
-def _sample(sample: Sample, strings: _Strings) -> dict[str, Any]:
-    """Return the sample, with bounds of six digits and the activations around its tokens, which are many, of four."""
-    examples = _examples(sample.examples, strings)
-    return {
-        "interval": sample.interval,
-        "low": float(f"{sample.low:.6g}"),
-        "high": float(f"{sample.high:.6g}"),
-        "count": sample.count,
-        "examples": {**examples, "activations": [float(f"{value:.4g}") for value in examples["activations"]]},
-    }
+def _sample(sample: Sample) -> dict[str, Any]:
+    """Return what is said of a sample, with bounds of six digits."""
+    bounds = {"low": float(f"{sample.low:.6g}"), "high": float(f"{sample.high:.6g}")}
+    return {"interval": sample.interval, **bounds, "count": sample.count}
 
 
 def _statistics(statistics: Statistics) -> dict[str, Any]:
@@ -107,18 +219,3 @@ def _statistics(statistics: Statistics) -> dict[str, Any]:
 def _histogram(histogram: Histogram) -> dict[str, Any]:
     """Return the counts, and edges of six digits, which is more than a picture shows."""
     return {**msgspec.structs.asdict(histogram), "edges": [float(f"{edge:.6g}") for edge in histogram.edges]}
-
-
-def _examples(examples: Iterable[Example], strings: _Strings) -> dict[str, list[Any]]:
-    examples = list(examples)
-    return {
-        "activation": [each.activation for each in examples],
-        "example": [each.example for each in examples],
-        "position": [each.position for each in examples],
-        "token_id": [each.token_id for each in examples],
-        "target": [each.target for each in examples],
-        "occurrences": [each.occurrences for each in examples],
-        "length": [len(each.tokens) for each in examples],
-        "tokens": [strings(token) for each in examples for token in each.tokens],
-        "activations": [value for each in examples for value in each.activations],
-    }

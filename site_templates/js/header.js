@@ -1,14 +1,11 @@
-// What stands above the panels: adapters, layers, the run's metadata, warnings, the legend, the choice of columns, the theme.
+// What stands above the views: adapters, views, layers, the run's metadata, warnings, the choice of columns, the theme.
 
-const ORIGINAL_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"];
-
-function layerName(index) {
-  return index < 0 ? "Outside the layers" : `Layer ${index}`;
+function quiet(text) {
+  return element("p", { class: "quiet" }, text);
 }
 
 function fillTitle(title) {
   byId("title").replaceChildren(...visible(title));
-  document.title = title;
 }
 
 /** Offer the adapters, where there are several. */
@@ -19,31 +16,15 @@ function fillAdapters(adapters, choose) {
   byId("adapters").hidden = adapters.length < 2;
 }
 
-/** Say what an adapter's results were made from, and what to know before trusting them. */
-function fillAdapter({ metadata, warnings }) {
+/** Say what an adapter's results were made from, and what to know before trusting them; offer its layers. */
+function fillAdapter(adapter) {
+  const { metadata, warnings, layers } = adapter;
   byId("metadata").replaceChildren(...metadata.map(([label, text]) =>
     element("div", {}, element("dt", {}, ...visible(label)), element("dd", {}, ...visible(text)))));
   byId("warnings").replaceChildren(...warnings.map((text) => element("p", { class: "caution" }, ...visible(text))));
-}
-
-function fillLegend() {
-  const steps = Array.from({ length: 2 * SHADES + 1 }, (_, step) => (step - SHADES) / SHADES);
-  const swatches = steps.map((value) => {
-    const percent = `${value > 0 ? "+" : ""}${Math.round(100 * value)}`.replace("-", "−");
-    return element("li", { class: shade(value, 1), title: `${percent} %` });
-  });
-  const ticks = ["−100 %", "−50 %", "0", "+50 %", "+100 %"].map((text) => element("span", {}, text));
-  byId("legend").append(
-    element("div", {}, element("ol", { class: "scale", "aria-label": "Colour scale" }, ...swatches), element("div", { class: "ticks" }, ...ticks)),
-    element("p", {}, "Colour: share of the feature’s own largest |activation|; ", element("span", { class: "token target" }, "framed"),
-      ": the ranked token. Hover, tap or focus a token for its exact value. ← → change the layer."));
-}
-
-/** Return every projection's name, in the order of the layers, gate, up and down among themselves as in the original. */
-function projectionNames(data, adapter) {
-  const names = [...new Set(adapter.layers.flatMap((layer) => layer.projections.map(({ name }) => data.strings[name])))];
-  const known = ORIGINAL_PROJECTIONS.filter((name) => names.includes(name));
-  return names.map((name) => (known.includes(name) ? ORIGINAL_PROJECTIONS.filter((each) => known.includes(each))[known.filter((each) => names.indexOf(each) < names.indexOf(name)).length] : name));
+  byId("layer").replaceChildren(...layers.map((index, place) => element("option", { value: String(place) }, layerName(index))));
+  byId("to-overview").href = addressOf(adapter, { view: "overview" });
+  byId("to-layers").href = layerAddress(adapter, layers[0] ?? 0);
 }
 
 function fillColumns(names, chosen, changed) {
@@ -51,20 +32,12 @@ function fillColumns(names, chosen, changed) {
     const input = element("input", { type: "checkbox", checked: chosen.has(name), onchange: () => {
       if (input.checked) chosen.add(name);
       else chosen.delete(name);
-      keep("loradash:columns", [...chosen]);
       changed();
+      byId("columns").querySelectorAll("input")[names.indexOf(name)].focus();
     } });
     return element("label", {}, input, element("span", {}, ...visible(name)));
   };
   byId("columns").replaceChildren(element("legend", {}, "Projections"), ...names.map(box));
-}
-
-/** Return the names to show at first: what was chosen last, else the MLP's three, else the first three. */
-function chosenColumns(names) {
-  const last = (recall("loradash:columns") ?? []).filter((name) => names.includes(name));
-  if (last.length) return new Set(last);
-  const mlp = ORIGINAL_PROJECTIONS.filter((name) => names.includes(name));
-  return new Set(mlp.length ? mlp : names.slice(0, 3));
 }
 
 function installTheme() {

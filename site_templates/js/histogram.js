@@ -1,4 +1,4 @@
-// A feature's histogram: counts on a log scale, red above zero, blue below, zero marked.
+// A feature's histogram: counts on a log scale, red above zero, blue below, zero and quantiles marked.
 
 const HISTOGRAM = { width: 320, height: 96, base: 80 };
 
@@ -15,7 +15,20 @@ function histogramText(x, anchor, text) {
   return drawing("text", { x, y: HISTOGRAM.height - 4, "text-anchor": anchor, class: "axis" }, text);
 }
 
-function histogramPicture(histogram) {
+const TICKS = ["1 %", "25 %", "50 %", "75 %", "99 %"];
+
+/** Return a tick below the bars for some quantiles; `quantiles` as in the tables, null where they are not known. */
+function quantileTicks(quantiles, place) {
+  const { base } = HISTOGRAM;
+  return (quantiles ? TICKS : []).map((name) => {
+    const value = quantiles[QUANTILES.indexOf(name)];
+    const tall = name === "50 %" ? 6 : 4;
+    return drawing("line", { x1: place(value), x2: place(value), y1: base, y2: base + tall, class: "tick" },
+      drawing("title", {}, `${name} of the tokens: up to ${short(value)}`));
+  });
+}
+
+function histogramPicture(histogram, quantiles) {
   const { width, height, base } = HISTOGRAM;
   const [low, high] = [histogram.edges[0], histogram.edges.at(-1)];
   const place = (value) => (high > low ? ((value - low) / (high - low)) * width : width / 2);
@@ -35,7 +48,7 @@ function histogramPicture(histogram) {
   return drawing(
     "svg",
     { viewBox: `0 0 ${width} ${height}`, class: "histogram", role: "img", "aria-label": "Histogram, counts on a log scale" },
-    drawing("line", { x1: 0, x2: width, y1: base, y2: base, class: "floor" }), ...bars, ...zero,
+    drawing("line", { x1: 0, x2: width, y1: base, y2: base, class: "floor" }), ...bars, ...zero, ...quantileTicks(quantiles, place),
     histogramText(0, "start", short(low)), histogramText(width, "end", short(high)),
   );
 }

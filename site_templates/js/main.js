@@ -1,79 +1,100 @@
-// Puts the page together. Only the layer in view is in the document.
+// Puts the page together. Only what is in view is in the document.
 
 class Dashboard {
   constructor(data, notebook) {
-    Object.assign(this, { data, notebook, adapter: null, place: 0, components: new Map() });
+    Object.assign(this, { data, notebook, adapter: null, view: null, drawing: 0 });
+    this.views = { layer: new LayerView(this), overview: new Overview(this), feature: new FeatureView(this) };
   }
 
-  /** Show another adapter: its header, its layers, its projections. */
-  use(adapter) {
-    if (adapter === this.adapter) return;
-    this.adapter = adapter;
-    this.names = projectionNames(this.data, adapter);
-    this.chosen = chosenColumns(this.names);
-    fillAdapter(adapter);
-    fillColumns(this.names, this.chosen, () => this.draw());
-    byId("layer").replaceChildren(
-      ...adapter.layers.map(({ index }, place) => element("option", { value: String(place) }, layerName(index))));
+  /** Return the name of the view that an address asks for. */
+  viewOf(address) {
+    if (address.get("view") === "overview") return "overview";
+    return address.has("projection") ? "feature" : "layer";
   }
 
-  draw() {
-    if (this.adapter.layers.length === 0) {
-      byId("view").replaceChildren(element("p", { class: "quiet" }, "There are no layers in this data."));
-      return;
-    }
-    const layer = readLayer(this.data, this.adapter.layers[this.place]);
-    const byName = new Map(layer.projections.map((projection) => [projection.name, projection]));
-    const shown = this.names.filter((name) => this.chosen.has(name) && byName.has(name));
-    this.notebook.unwatchAll();
-    hideTooltip();
-    const columns = shown.map((name) => column(this.data, this.notebook, byName.get(name), this.components.get(name) ?? 0,
-      (place) => { this.components.set(name, place); this.draw(); }));
-    const nothing = element("p", { class: "quiet" }, "None of the chosen projections is adapted in this layer. Choose others above.");
-    byId("view").replaceChildren(...(columns.length ? columns : [nothing]));
-    byId("cosines").replaceChildren(...cosineTable(layer.cosines));
-    byId("layer").value = String(this.place);
-    byId("previous").disabled = this.place === 0;
-    byId("next").disabled = this.place === this.adapter.layers.length - 1;
-  }
-
-  /** Go to the layer at `place` in the list, and say so in the address. */
-  go(place) {
-    if (place < 0 || place >= this.adapter.layers.length || place === this.place) return;
-    this.visit(this.adapter, this.adapter.layers[place].index);
-  }
-
-  visit(adapter, layer) {
-    const place = new URLSearchParams({ ...(adapter.name === null ? {} : { adapter: adapter.name }), layer });
-    location.hash = String(place);
-  }
-
-  /** Show the adapter and the layer that the address names, the first ones if it names none. */
-  follow() {
-    const address = new URLSearchParams(location.hash.slice(1));
+  /** Show what the address names: the first adapter and its first layer if it names none. */
+  async follow() {
+    const address = readAddress();
     const { adapters } = this.data;
-    this.use(adapters.find(({ name }) => name === address.get("adapter")) ?? adapters[0]);
-    const wanted = Number(address.get("layer") ?? NaN);
-    this.place = Math.max(this.adapter.layers.findIndex(({ index }) => index === wanted), 0);
-    byId("adapter").value = String(adapters.indexOf(this.adapter));
-    this.draw();
+    const adapter = adapters.find(({ name }) => name === address.get("adapter")) ?? adapters[0];
+    if (adapter !== this.adapter) fillAdapter(adapter);
+    this.adapter = adapter;
+    byId("adapter").value = String(adapters.indexOf(adapter));
+    const [name, turn] = [this.viewOf(address), ++this.drawing];
+    this.view = this.views[name];
+    try {
+      const { title, content } = await this.view.draw(address);
+      if (turn !== this.drawing) return; // the reader has gone on
+      this.begin(name, title);
+      this.show(content);
+      this.view.shown?.(address);
+    } catch (error) {
+      if (turn !== this.drawing) return;
+      this.begin(name);
+      this.show(() => [element("p", { class: "caution" }, `This cannot be shown: ${error.message}`)]);
+      console.error(error);
+    }
+    document.body.dataset.ready = "yes";
+  }
+
+  /** Make room for a view: what it does not show is hidden. */
+  begin(name, title) {
+    document.title = title ? `${title} · ${this.data.title}` : this.data.title;
+    const main = byId("view");
+    main.className = name;
+    for (const part of ["layers", "legend", "columns"]) byId(part === "layers" ? "layer-choice" : part).hidden = !this.view.shows.includes(part);
+    byId("cosines").replaceChildren();
+    for (const [link, here] of [["to-overview", "overview"], ["to-layers", "layer"]]) {
+      if (here === name) byId(link).setAttribute("aria-current", "page");
+      else byId(link).removeAttribute("aria-current");
+    }
+    byId("previous").disabled = !this.view.beside(-1);
+    byId("next").disabled = !this.view.beside(1);
+    if (name === "layer") byId("layer").value = String(this.view.place ?? 0);
+  }
+
+  /** Put what `make` returns in place of what was shown. */
+  show(make) {
+    hideTooltip();
+    this.notebook.unwatchAll();
+    byId("view").replaceChildren(...make());
+  }
+
+  go(steps) {
+    const address = this.view.beside(steps);
+    if (address) location.hash = address;
   }
 
   install() {
     const select = byId("layer");
-    select.addEventListener("change", () => this.go(Number(select.value)));
-    fillAdapters(this.data.adapters, (adapter) => this.visit(adapter, this.adapter.layers[this.place]?.index ?? 0));
-    byId("previous").addEventListener("click", () => this.go(this.place - 1));
-    byId("next").addEventListener("click", () => this.go(this.place + 1));
+    select.addEventListener("change", () => { location.hash = this.views.layer.addressAt(Number(select.value)); });
+    fillAdapters(this.data.adapters, (adapter) => {
+      const address = readAddress();
+      if (adapter.name === null) address.delete("adapter");
+      else address.set("adapter", adapter.name);
+      location.hash = String(address);
+    });
+    byId("previous").addEventListener("click", () => this.go(-1));
+    byId("next").addEventListener("click", () => this.go(1));
     addEventListener("hashchange", () => this.follow());
     addEventListener("keydown", (event) => this.key(event));
   }
 
   key(event) {
-    const busy = event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey;
-    if (busy || event.target.closest?.("textarea, input, select")) return;
-    if (event.key === "ArrowLeft") this.go(this.place - 1);
-    else if (event.key === "ArrowRight") this.go(this.place + 1);
+    const busy = event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey;
+    if (busy || document.querySelector("dialog[open]") || event.target.closest?.("textarea, input, select")) return;
+    const actions = {
+      ArrowLeft: () => this.go(-1),
+      ArrowRight: () => this.go(1),
+      o: () => byId("to-overview").click(),
+      l: () => byId("to-layers").click(),
+      "/": () => { this.views.overview.focusSearch(); },
+      "?": openHelp,
+    };
+    const action = actions[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
   }
 }
 
@@ -85,19 +106,20 @@ function installExport(notebook, entries) {
 
 async function main() {
   installTheme();
-  const data = await readPayload();
+  display.restore();
+  const data = await openData();
   fillTitle(data.title);
   fillLegend();
+  fillHelp();
   const notebook = new Notebook(data.notes);
-  notebook.onchange = showSaving;
   await chooseKeeper(notebook, data.title);
   const dashboard = new Dashboard(data, notebook);
+  notebook.listeners.push(showSaving);
   installTooltip(byId("view"));
   dashboard.install();
-  dashboard.follow();
   showSaving(notebook);
   installExport(notebook, data.notes);
-  document.body.dataset.ready = "yes";
+  await dashboard.follow();
 }
 
 main().catch((error) => {

@@ -5,7 +5,7 @@ class Notebook {
     this.notes = new Map(entries.map(([key, entry]) => [key, newNote(key, entry)]));
     this.watchers = new Map();
     this.keeper = null;
-    this.onchange = () => {};
+    this.listeners = []; // called with the notebook when any note has changed
   }
 
   note(key) {
@@ -25,7 +25,7 @@ class Notebook {
 
   changed(note) {
     this.watchers.get(note.key)?.(note);
-    this.onchange(this);
+    for (const listener of this.listeners) listener(this);
   }
 
   setState(note, state, detail = "") {

@@ -2,6 +2,14 @@
 
 const POLARITY_NAMES = { positive: "Positive", negative: "Negative" };
 
+function layerName(index) {
+  return index < 0 ? "Outside the layers" : `Layer ${index}`;
+}
+
+function featureName({ layer, projection, component }) {
+  return `${layerName(layer)}, ${projection}${component === null ? "" : `, component ${component}`}`;
+}
+
 function emptyText(feature, polarity) {
   const { min, max } = feature.statistics;
   if (polarity === "negative" && min >= 0) return "No negative activations: this feature is never below zero.";
@@ -9,42 +17,46 @@ function emptyText(feature, polarity) {
   return `No ${polarity} examples were kept.`;
 }
 
-function examplesList(data, feature, polarity, label) {
-  const examples = examplesOf(data, feature, polarity);
-  if (examples.length === 0) return element("p", { class: "quiet" }, emptyText(feature, polarity));
-  const list = element("ol", { "aria-label": `${label}: examples, strongest first` });
-  list.append(...examples.map((example) => exampleItem(feature, example)));
+/** Return a list of examples, of which one token is a tab stop. */
+function itemList(feature, examples, label) {
+  const list = element("ol", { "aria-label": label });
+  list.append(...examples.all().map((example) => exampleItem(feature, example, feature.adapter.texts)));
   list.querySelector(".target").tabIndex = 0;
   return list;
 }
 
-function panel(data, notebook, feature, polarity, title) {
-  const label = `${title}, ${polarity}`;
+function examplesList(feature, polarity, label) {
+  const examples = feature.examples[POLARITIES.indexOf(polarity)];
+  if (examples.length === 0) return element("p", { class: "quiet" }, emptyText(feature, polarity));
+  return itemList(feature, examples, `${label}: examples, strongest first`);
+}
+
+function panel(notebook, feature, polarity) {
+  const label = `${featureName(feature)}, ${polarity}`;
   const key = feature.keys[POLARITIES.indexOf(polarity)];
   const listed = feature.filtered ?? feature.statistics;
   const extreme = polarity === "positive" ? listed.max : listed.min;
   const reached = element("small", {}, polarity === "positive" ? `up to ${short(extreme)}` : `down to ${short(extreme)}`);
-  const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[POLARITIES.indexOf(polarity)].length.length ? reached : "");
+  const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[POLARITIES.indexOf(polarity)].length ? reached : "");
   return element("section", { class: `panel ${polarity}`, "aria-label": label, "data-key": key },
-    heading, noteView(notebook, key, label), examplesList(data, feature, polarity, label));
+    heading, noteView(notebook, key, label), examplesList(feature, polarity, label));
 }
 
-function componentChooser(projection, feature, choose) {
+function componentChooser(components, feature, choose) {
   if (feature.component === null) return [];
-  const options = projection.features.map(({ component }, place) =>
+  const options = components.map(({ component }, place) =>
     element("option", { value: String(place), selected: component === feature.component }, String(component)));
-  const select = element("select", { "aria-label": `Component of ${projection.name}`, onchange: () => choose(Number(select.value)) }, ...options);
+  const select = element("select", { "aria-label": `Component of ${feature.projection}`, onchange: () => choose(components[Number(select.value)]) }, ...options);
   return [element("label", { class: "component" }, "component ", select)];
 }
 
-/** Return the column of `projection` showing its feature number `place`. */
-function column(data, notebook, projection, place, choose) {
-  const feature = projection.features[Math.min(place, projection.features.length - 1)];
-  const title = `${layerName(feature.layer)}, ${projection.name}${feature.component === null ? "" : `, component ${feature.component}`}`;
-  const heading = element("h2", {}, element("span", {}, ...visible(projection.name)), ...componentChooser(projection, feature, choose));
+/** Return the column of a feature; `components` are all of its module, `choose` is called with another one. */
+function column(notebook, feature, components, choose) {
+  const title = featureName(feature);
+  const name = element("a", { href: featureAddress(feature), title: "All about this feature" }, ...visible(feature.projection));
+  const heading = element("h2", {}, name, ...componentChooser(components, feature, choose));
   return element("article", { class: "column", "aria-label": title },
-    element("div", { class: "head" }, heading, statisticsBlock(feature)),
-    panel(data, notebook, feature, "positive", title),
-    panel(data, notebook, feature, "negative", title),
-    ...samplesPanel(data, feature, title));
+    element("div", { class: "head" }, heading, scaleLegend(feature), statisticsBlock(feature)),
+    ...POLARITIES.map((polarity) => panel(notebook, feature, polarity)),
+    ...samplesPanel(feature, title));
 }

@@ -4,15 +4,12 @@ let samplesOpen = false; // one choice for all features, kept while one goes fro
 
 function sampleHeading({ interval, low, high, count: tokens, examples }) {
   const name = interval === null ? "At random" : `${short(low)} to ${short(high)}`;
-  return element("h4", {}, name, " ", element("small", {}, `${count(examples.length.length)} of ${count(tokens)}`));
+  return element("h4", {}, name, " ", element("small", {}, `${count(examples.length)} of ${count(tokens)}`));
 }
 
-function sampleList(data, feature, sample, label) {
+function sampleList(feature, sample, label) {
   const heading = sampleHeading(sample);
-  const list = element("ol", { "aria-label": `${label}: ${heading.textContent}` });
-  list.append(...examplesFrom(data, sample.examples).map((example) => exampleItem(feature, example)));
-  list.querySelector(".target").tabIndex = 0;
-  return [heading, list];
+  return [heading, itemList(feature, sample.examples, `${label}: ${heading.textContent}`)];
 }
 
 function setSamples(open) {
@@ -20,13 +17,13 @@ function setSamples(open) {
   for (const details of document.querySelectorAll("details.samples")) details.open = open;
 }
 
-/** Return the part of a column that shows its samples, from the highest interval down; nothing where there are none. */
-function samplesPanel(data, feature, label) {
+/** Return a feature's samples, from the highest interval down; nothing where there are none. */
+function samplesPanel(feature, label) {
   if (feature.samples.length === 0) return [];
   const drawn = element("div", {});
   const toggled = (event) => {
     const { open } = event.target;
-    if (open && !drawn.hasChildNodes()) drawn.append(...feature.samples.flatMap((sample) => sampleList(data, feature, sample, label)));
+    if (open && !drawn.hasChildNodes()) drawn.append(...feature.samples.flatMap((sample) => sampleList(feature, sample, label)));
     if (open !== samplesOpen) setSamples(open);
   };
   const summary = element("summary", {}, "Across the range ", element("small", {}, "tokens drawn at random"));

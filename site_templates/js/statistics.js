@@ -44,7 +44,7 @@ function statisticsList(entries, statistics) {
 
 function distributionDetails(statistics) {
   const { histogram } = statistics;
-  const content = [...statisticsList(MORE_STATISTICS, statistics), ...(histogram ? [histogramPicture(histogram)] : [])];
+  const content = [...statisticsList(MORE_STATISTICS, statistics), ...(histogram ? [histogramPicture(histogram, statistics.quantiles)] : [])];
   if (content.length === 0) return [];
   const toggled = (event) => {
     if (event.target.open !== distributionsOpen) setDistributions(event.target.open);
@@ -70,6 +70,18 @@ function filteredStatistics(filtered) {
   return [element("p", { class: "aside" }, "of the tokens that lists and samples may hold:"), ...statisticsList(STATISTICS, filtered)];
 }
 
+/** Return all there is to say of a feature's activations. */
+function fullStatistics({ statistics, filtered }) {
+  const { histogram } = statistics;
+  return element("div", { class: "statistics full" },
+    ...statisticsList([...STATISTICS, ...MORE_STATISTICS], statistics),
+    ...filteredStatistics(filtered),
+    ...cautions(statistics),
+    ...(histogram ? [histogramPicture(histogram, statistics.quantiles)] : []),
+  );
+}
+
+/** Return the main numbers, the rest when it is asked for. */
 function statisticsBlock({ statistics, filtered }) {
   return element("div", { class: "statistics" },
     ...statisticsList(STATISTICS, statistics),

@@ -11,10 +11,13 @@ function markFor(letter) {
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** Return nodes that read exactly as `text` when copied, with a visible mark over every character that is not seen. */
-function visible(text) {
-  const first = text.search(/[^ ]/u);
-  const last = first < 0 ? -1 : text.trimEnd().length;
+/**
+ * Return nodes that read exactly as `text` when copied, with a visible mark over every character that is not seen, and
+ * over spaces: all if `spaces`, else those of a text that has nothing else.
+ */
+function visible(text, spaces = false) {
+  const marked = spaces || /^ +$/.test(text);
+  if (!marked && !UNSEEN.test(text)) return [text];
   const nodes = [];
   let plain = "";
   const mark = (letter, attributes) => {
@@ -22,13 +25,10 @@ function visible(text) {
     plain = "";
     nodes.push(element("span", attributes, letter));
   };
-  let place = 0;
   for (const letter of text) {
-    const outside = first < 0 || place < first || place >= last;
-    if (letter === " " && outside) mark(letter, { class: "space" });
+    if (marked && letter === " ") mark(letter, { class: "space" });
     else if (UNSEEN.test(letter)) mark(letter, { class: "mark", "data-mark": markFor(letter) });
     else plain += letter;
-    place += letter.length;
   }
   if (plain) nodes.push(plain);
   return nodes;
@@ -49,4 +49,15 @@ function percent(share) {
 
 function count(value) {
   return value.toLocaleString("en");
+}
+
+/** Return a value of an array; a float32 as the number with its shortest decimal form (0.1, not 0.10000000149). */
+function exact(values, place) {
+  const value = values[place];
+  if (!(values instanceof Float32Array)) return value;
+  for (let digits = 1; digits < 9; digits += 1) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return short;
+  }
+  return Number(value.toPrecision(9));
 }

@@ -1,11 +1,18 @@
-// What is known of a token: on hover, on keyboard focus and on tap (a tap focuses). Arrow keys walk from token to token.
+// What is known of a token: on hover, on keyboard focus and on tap (a tap focuses). Arrow keys walk from token to token,
+// Enter widens the example.
 
-function tooltipRows(facts) {
-  const rows = [["activation", String(facts.activation)]];
-  if (facts.scale > 0) rows.push(["of largest", `${Math.round((100 * Math.abs(facts.activation)) / facts.scale)} %`]);
-  if (facts.effectScale !== null) rows.push(["effect size", short(Math.abs(facts.activation) * facts.effectScale)]);
-  rows.push(["example", String(facts.example)], ["position", String(facts.position)]);
-  if (facts.tokenId !== null) rows.push(["token id", String(facts.tokenId)]);
+function tooltipRows({ activation, feature, example, position, tokenId }) {
+  const { effect_scale: effectScale } = feature.statistics;
+  const rows = [];
+  if (activation === null) rows.push(["activation", "not in this file"]);
+  else {
+    rows.push(["activation", String(activation)]);
+    const full = fullColour(feature);
+    if (full > 0) rows.push(["of full colour", `${Math.round((100 * Math.abs(activation)) / full)} %`]);
+    if (effectScale !== null) rows.push(["effect size", short(Math.abs(activation) * effectScale)]);
+  }
+  rows.push(["example", String(example)], ["position", String(position)]);
+  if (tokenId !== null) rows.push(["token id", String(tokenId)]);
   return rows.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
 }
 
@@ -41,6 +48,7 @@ function walkTokens(event) {
   const span = event.target.closest(".token");
   if (!span || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Escape") hideTooltip();
+  if (event.key === "Enter") span.closest("li").querySelector(".wider")?.click();
   if (!event.key.startsWith("Arrow")) return;
   event.preventDefault();
   neighbour(span, event.key)?.focus();

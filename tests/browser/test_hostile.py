@@ -64,7 +64,7 @@ def test_hostile_text_is_shown_exactly_everywhere_and_nothing_runs(visit: Open, 
     page = opened.page
     shown = {
         "tokens": page.locator("li").filter(has=page.locator(".context")).first.locator(".token").all_text_contents(),
-        "projections": page.locator(".column h2 > span").all_text_contents(),
+        "projections": page.locator(".column h2 > a").all_text_contents(),
         "choices": page.locator("#columns label").all_text_contents(),
         "metadata": page.locator("#metadata dd").all_text_contents(),
         "warnings": page.locator("#warnings p").all_text_contents(),

@@ -16,7 +16,7 @@ from tests.site import samples
 
 
 def names(page: Page) -> list[str]:
-    return page.locator(".column h2 > span").all_text_contents()
+    return page.locator(".column h2 > a").all_text_contents()
 
 
 def test_the_first_layer_shows_the_mlp_s_three_positive_above_negative(visit: Open, dashboard: Path) -> None:

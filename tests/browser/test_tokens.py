@@ -110,16 +110,19 @@ def test_white_space_is_visible_and_the_text_stays_exact(visit: Open, tokens: Pa
     assert tuple(token.text_content() for token in shown) == TEXTS
     assert shown[2].locator(".mark").get_attribute("data-mark") == "↵"
     assert shown[4].locator(".mark").get_attribute("data-mark") == "⇥"
+    assert page.locator(".context .space").count() == 0
+    page.get_by_label("mark spaces").check()
     assert [shown[place].locator(".space").count() for place in (0, 1, 3, 7)] == [0, 1, 1, 1]
+    assert tuple(token.text_content() for token in shown) == TEXTS
     assert all((box := token.bounding_box()) and box["width"] > 0 for token in shown)
 
 
 def test_hover_focus_and_tap_tell_the_exact_numbers(visit: Open, tokens: Path) -> None:
     target = {
-        **{"activation": "3.8765432", "of largest": "97 %", "effect size": "1.938"},
+        **{"activation": "3.8765432", "of full colour": "97 %", "effect size": "1.938"},
         **{"example": "41", "position": "107", "token id": "2048"},
     }
-    beside = {"activation": "0.0000123456789", "of largest": "0 %", "example": "41", "position": "105"}
+    beside = {"activation": "0.0000123456789", "of full colour": "0 %", "example": "41", "position": "105"}
     page = visit(tokens).ready()
     first_tokens(page)[7].hover()
     assert facts(page) == target

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from loradash_assets.schema import STATISTICS
-from loradash_assets.site.from_tables import LayerTables, layer_from_tables, shortest
+from loradash_assets.site.columns import shortest
+from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.page import Feature, Layer
 from tests.site import samples
 
@@ -129,7 +130,7 @@ def test_a_statistic_that_is_not_defined_is_not_known() -> None:
 
 def test_float32_is_written_as_short_as_it_can_be_and_reads_back_the_same() -> None:
     values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * np.float32(1e-4)
-    short = shortest(values)
+    short = shortest(values).tolist()
     assert np.array_equal(np.array(short, np.float32), values)
     assert max(len(repr(value).split("e")[0].lstrip("-0.").replace(".", "")) for value in short) <= 9
-    assert shortest(np.array([0.1, -3e20, 0.0], np.float32)) == [0.1, -3e20, 0.0]
+    assert shortest(np.array([0.1, -3e20, 0.0], np.float32)).tolist() == [0.1, -3e20, 0.0]

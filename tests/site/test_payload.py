@@ -2,148 +2,225 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-from itertools import accumulate
+import dataclasses
 from typing import Any
 
 import msgspec
+import numpy as np
+import pytest
 
 from loradash_assets.schema import POLARITIES
+from loradash_assets.site import texts as texts_module
+from loradash_assets.site.columns import pack, recorded, whole
 from loradash_assets.site.page import (
     Adapter,
     Cosine,
     Example,
     Feature,
     Layer,
+    Neighbour,
+    Neighbours,
     Note,
     Page,
     Projection,
     Sample,
     Statistics,
+    Text,
 )
-from loradash_assets.site.payload import payload
+from loradash_assets.site.payload import parts
+from tests.pages import Reader, unpack
 from tests.site import samples
 from tests.site.hostile import HOSTILE
 
 
-def unpack(text: str) -> dict[str, Any]:
-    return json.loads(gzip.decompress(base64.b64decode(text)))
+def read_page(packed: dict[str, str]) -> Page:
+    """Read the page back, without the whole examples."""
+    reader = Reader(packed)
+    adapters = tuple(_adapter(reader, number, header) for number, header in enumerate(reader.head["adapters"]))
+    return Page(reader.head["title"], adapters)
 
 
-def read_page(data: dict[str, Any]) -> Page:
-    """Read the page back, independently of the code that wrote it."""
-    strings = data["strings"]
-    return Page(data["title"], tuple(_adapter(adapter, strings) for adapter in data["adapters"]))
+def _adapter(reader: Reader, number: int, header: dict[str, Any]) -> Adapter:
+    features, found = _features(reader, number, header), list[Layer]()
+    for place, index in enumerate(header["layers"]):
+        of_layer = [
+            feature for feature, at in zip(features, reader.head[f"{number}.layer"], strict=True) if at == place
+        ]
+        names = list(dict.fromkeys(feature.projection for feature in of_layer))
+        cosines = tuple(Cosine(*each) for each in reader.parts[f"layer-{number}-{place}"]["cosines"])
+        projections = (Projection(name, tuple(each for each in of_layer if each.projection == name)) for name in names)
+        found.append(Layer(index, tuple(projections), cosines))
+    warnings = tuple(header["warnings"])
+    return Adapter(header["name"], header["label"], dict(header["metadata"]), tuple(found), warnings)
 
 
-def _adapter(adapter: dict[str, Any], strings: list[str]) -> Adapter:
-    layers = tuple(_layer(layer, strings) for layer in adapter["layers"])
-    return Adapter(adapter["name"], adapter["label"], dict(adapter["metadata"]), layers, tuple(adapter["warnings"]))
-
-
-def _layer(layer: dict[str, Any], strings: list[str]) -> Layer:
-    projections = tuple(
-        Projection(
-            strings[each["name"]],
-            tuple(_feature(layer["index"], strings[each["name"]], feature, strings) for feature in each["features"]),
+def _features(reader: Reader, adapter: int, header: dict[str, Any]) -> list[Feature]:
+    columns = (reader.head[f"{adapter}.{name}"].tolist() for name in ("layer", "projection", "component"))
+    places = list(zip(*columns, strict=True))
+    rows = [sum(other[0] == place[0] for other in places[:number]) for number, place in enumerate(places)]
+    lists, made = reader.lists(adapter), list[Feature]()
+    names = [
+        (header["layers"][layer], header["projections"][projection], None if component < 0 else component)
+        for layer, projection, component in places
+    ]
+    alike = _neighbours(reader.parts[f"neighbours-{adapter}"], names)
+    for number, (layer, _, _) in enumerate(places):
+        part = reader.parts[f"layer-{adapter}-{layer}"]
+        described = part["features"][rows[number]]
+        skipped = sum(len(each["samples"]) for each in part["features"][: rows[number]])
+        filtered = described["filtered"] and msgspec.convert(described["filtered"], Statistics)
+        made.append(
+            Feature(
+                *names[number],
+                dict(zip(POLARITIES, header["keys"][number], strict=True)),
+                msgspec.convert(described["statistics"], Statistics),
+                *(tuple(lists[number][polarity]) for polarity in POLARITIES),
+                _samples(reader, part, described["samples"], skipped),
+                filtered,
+                alike[number],
+            )
         )
-        for each in layer["projections"]
-    )
-    cosines = tuple(Cosine(strings[first], strings[second], value) for first, second, value in layer["cosines"])
-    return Layer(layer["index"], projections, cosines)
+    return made
 
 
-def _feature(layer: int, name: str, feature: dict[str, Any], strings: list[str]) -> Feature:
-    keys = dict(zip(POLARITIES, feature["keys"], strict=True))
-    statistics = msgspec.convert(feature["statistics"], Statistics)
-    positive, negative = (_examples(columns, strings) for columns in feature["examples"])
-    samples = tuple(
-        Sample(each["interval"], each["low"], each["high"], each["count"], _examples(each["examples"], strings))
-        for each in feature["samples"]
-    )
-    filtered = feature["filtered"] and msgspec.convert(feature["filtered"], Statistics)
-    return Feature(layer, name, feature["component"], keys, statistics, positive, negative, samples, filtered)
+def _samples(reader: Reader, part: dict[str, Any], described: list[Any], skipped: int) -> tuple[Sample, ...]:
+    drawn = {name.removeprefix("drawn."): array for name, array in part.items() if name.startswith("drawn.")}
+    counts, made = drawn["counts"].tolist(), list[Sample]()
+    for number, each in enumerate(described, skipped):
+        first = sum(counts[:number])
+        examples = reader.examples(drawn, part, "drawn", first, counts[number], first)
+        made.append(Sample(each["interval"], each["low"], each["high"], each["count"], tuple(examples)))
+    return tuple(made)
 
 
-def _examples(columns: dict[str, list[Any]], strings: list[str]) -> tuple[Example, ...]:
-    ends = list(accumulate(columns["length"]))
-    return tuple(
-        Example(
-            activation=columns["activation"][row],
-            example=columns["example"][row],
-            position=columns["position"][row],
-            token_id=columns["token_id"][row],
-            tokens=tuple(strings[number] for number in columns["tokens"][end - columns["length"][row] : end]),
-            activations=tuple(columns["activations"][end - columns["length"][row] : end]),
-            target=columns["target"][row],
-            occurrences=columns["occurrences"][row],
-        )
-        for row, end in enumerate(ends)
-    )
-
-
-def rounded_sample(sample: Sample) -> Sample:
-    """Round the bounds to six digits and the contexts' activations to four."""
-    low, high = (float(f"{bound:.6g}") for bound in (sample.low, sample.high))
-    examples = tuple(
-        msgspec.structs.replace(each, activations=tuple(float(f"{value:.4g}") for value in each.activations))
-        for each in sample.examples
-    )
-    return msgspec.structs.replace(sample, low=low, high=high, examples=examples)
+def _neighbours(part: dict[str, Any], names: list[Any]) -> list[Neighbours]:
+    made, place = list[Neighbours](), 0
+    counts = iter(part["counts"].tolist())
+    for _ in names:
+        kinds: dict[str, tuple[Neighbour, ...]] = {}
+        for kind in part["kinds"]:
+            numbers = range(place, place := place + next(counts))
+            kinds[kind] = tuple(Neighbour(*names[part["features"][at]], float(part["likeness"][at])) for at in numbers)
+        made.append(Neighbours(**kinds))
+    return made
 
 
 def as_carried(page: Page) -> Page:
-    """Round the histograms' edges and the samples as the page carries them."""
+    """Round the histograms' edges and the samples' bounds as the page carries them; leave out the whole examples."""
+
+    def six(value: float) -> float:
+        return float(f"{value:.6g}")
 
     def rounded(feature: Feature) -> Feature:
         histogram = feature.statistics.histogram
         assert histogram is not None
-        edges = tuple(float(f"{edge:.6g}") for edge in histogram.edges)
-        carried = msgspec.structs.replace(histogram, edges=edges)
-        return msgspec.structs.replace(
-            feature,
-            statistics=msgspec.structs.replace(feature.statistics, histogram=carried),
-            samples=tuple(map(rounded_sample, feature.samples)),
-        )
+        carried = msgspec.structs.replace(histogram, edges=tuple(map(six, histogram.edges)))
+        drawn = (msgspec.structs.replace(each, low=six(each.low), high=six(each.high)) for each in feature.samples)
+        statistics = msgspec.structs.replace(feature.statistics, histogram=carried)
+        return msgspec.structs.replace(feature, statistics=statistics, samples=tuple(drawn))
 
-    def carried(adapter: Adapter) -> Adapter:
-        layers = tuple(
-            msgspec.structs.replace(
-                layer,
-                projections=tuple(
-                    msgspec.structs.replace(each, features=tuple(map(rounded, each.features)))
-                    for each in layer.projections
-                ),
-            )
-            for layer in adapter.layers
-        )
-        return msgspec.structs.replace(adapter, layers=layers)
+    return with_features(page, rounded)
 
-    return msgspec.structs.replace(page, adapters=tuple(map(carried, page.adapters)))
+
+def with_features(page: Page, change: Any) -> Page:
+    """Return the page with every feature changed, without its whole examples."""
+
+    def changed(layer: Layer) -> Layer:
+        projections = (Projection(each.name, tuple(map(change, each.features))) for each in layer.projections)
+        return msgspec.structs.replace(layer, projections=tuple(projections))
+
+    adapters = (msgspec.structs.replace(each, layers=tuple(map(changed, each.layers))) for each in page.adapters)
+    return Page(page.title, tuple(adapters))
+
+
+def small_page() -> Page:
+    tables = [samples.layer_tables(layer, samples.texts(3), rank=rank) for layer, rank in ((-1, 1), (0, 1), (5, 3))]
+    one = samples.page(tables, warnings=["one", "two"])
+    return Page(
+        one.title,
+        (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, tuple(one.adapters[0].layers)[:1])),
+    )
+
+
+def whole_texts() -> dict[int, Text]:
+    return {
+        row: Text(tuple(tokens), tuple(range(1000, 1000 + len(tokens)))) for row, tokens in enumerate(samples.texts(3))
+    }
 
 
 def test_a_page_reads_back_as_it_was() -> None:
-    tables = [samples.layer_tables(layer, samples.texts(3), rank=rank) for layer, rank in ((-1, 1), (0, 1), (5, 3))]
-    one = samples.page(tables, warnings=["one", "two"])
-    page = Page(
-        one.title, (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, one.adapters[0].layers[:1]))
-    )
+    page = small_page()
     assert all(len(feature.samples) == 3 for _, feature in page.features())
-    assert read_page(unpack(payload(page, {}))) == as_carried(page)
+    assert read_page(parts(page, {})) == as_carried(page)
+
+
+@pytest.mark.parametrize("largest", [10**6, 100])
+def test_with_whole_examples_it_reads_back_the_same_and_they_do_too(
+    monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    monkeypatch.setattr(texts_module, "TOKENS_IN_PART", largest)
+    page = msgspec.structs.replace(small_page(), texts=whole_texts())
+    packed = parts(page, {})
+    assert read_page(packed) == as_carried(page)
+    assert Reader(packed).texts() == whole_texts()
+    assert sum(name.startswith("texts-") for name in packed) == (1 if largest > 1000 else 3)
+
+
+def test_a_window_that_its_whole_example_does_not_have_keeps_its_own_text() -> None:
+    texts = whole_texts()
+    wrong = dataclasses.replace(samples.layer_tables(0, samples.texts(3)))
+    page = msgspec.structs.replace(samples.page([wrong]), texts={0: texts[1], 1: texts[1]})
+    assert read_page(parts(page, {})) == as_carried(page)
+
+
+def test_neighbours_and_minimaps_read_back_as_they_were() -> None:
+    def likened(feature: Feature) -> Feature:
+        other = Neighbour(0, "up_proj", None, -0.5)
+        minimap = bytes(range(250, 256))
+        examples = tuple(msgspec.structs.replace(each, minimap=minimap) for each in feature.positive)
+        neighbours = Neighbours(read=(other,), coactivation=(other, Neighbour(5, "q_proj", 2, 0.25)))
+        return msgspec.structs.replace(feature, positive=examples, neighbours=neighbours)
+
+    page = with_features(
+        samples.page([samples.layer_tables(0, samples.texts(2)), samples.layer_tables(5, samples.texts(2), rank=3)]),
+        likened,
+    )
+    assert read_page(parts(page, {})) == as_carried(page)
 
 
 def test_hostile_text_reads_back_as_it_was() -> None:
     tables = samples.layer_tables(0, [list(HOSTILE)], k=len(HOSTILE))
     page = samples.page([tables], title="".join(HOSTILE), warnings=HOSTILE)
-    assert read_page(unpack(payload(page, {}))) == as_carried(page)
+    assert read_page(parts(page, {})) == as_carried(page)
 
 
 def test_the_same_page_gives_the_same_bytes() -> None:
     tokens = samples.texts(3)
     first, second = (samples.page([samples.layer_tables(layer, tokens) for layer in range(3)]) for _ in range(2))
-    assert payload(first, {}) == payload(second, {})
+    assert parts(first, {}) == parts(second, {})
+
+
+def test_numbers_that_no_float32_spells_stay_exact() -> None:
+    example = Example(0.1234567890123, 0, 0, None, ("a", "b"), (0.1234567890123, 1.5), 0, 1)
+    feature = Feature(0, "up_proj", None, {"positive": "p", "negative": "n"}, Statistics(-1.0, 2.0), (example,), ())
+    page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
+    assert read_page(parts(page, {})) == page
+
+
+def test_arrays_take_no_more_room_than_their_values_need() -> None:
+    kinds = [whole(values).dtype.str[1:] for values in ([], [0, 255], [0, 256], [-1, 255], [70_000], [-70_000, 1])]
+    assert kinds == ["u1", "u1", "u2", "i2", "u4", "i4"]
+    assert [recorded(values).dtype.str[1:] for values in ([0.1, -3e20], [1 / 3], [])] == ["f4", "f8", "f4"]
+
+
+def test_every_kind_of_array_reads_back() -> None:
+    random = np.random.default_rng(0)
+    arrays = {
+        kind: random.integers(0, 100, 1000).astype(kind) for kind in ("u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8")
+    }
+    read = unpack(pack({"a": 1}, arrays))
+    assert read.pop("a") == 1
+    assert all(np.array_equal(read[kind], array) for kind, array in arrays.items())
 
 
 def test_only_notes_on_features_of_the_page_are_embedded_in_the_page_s_order() -> None:
@@ -153,7 +230,7 @@ def test_only_notes_on_features_of_the_page_are_embedded_in_the_page_s_order() -
         "layer_99_up_proj_positive": Note("another adapter's"),
         "layer_3_q_proj_positive": Note("a"),
     }
-    assert unpack(payload(page, notes))["notes"] == [
+    assert unpack(parts(page, notes)["head"])["notes"] == [
         ["layer_3_q_proj_positive", {"text": "a", "starred": False, "lastModified": None}],
         ["layer_3_up_proj_negative", {"text": "b", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}],
     ]
@@ -165,11 +242,11 @@ def test_filtered_statistics_are_carried_without_their_histogram() -> None:
         0, "up_proj", None, {"positive": "p", "negative": "n"}, Statistics(-1.0, 2.0), (), (), (), filtered
     )
     page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
-    assert read_page(unpack(payload(page, {}))) == page
+    assert read_page(parts(page, {})) == page
 
 
 def test_a_histogram_is_optional() -> None:
     statistics = Statistics(-1.0, 2.0)
     feature = Feature(0, "up_proj", None, {"positive": "p", "negative": "n"}, statistics, (), ())
     page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
-    assert read_page(unpack(payload(page, {}))) == page
+    assert read_page(parts(page, {})) == page

@@ -1,0 +1,90 @@
+// A layer: its projections side by side, positive above negative.
+
+const ORIGINAL_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"];
+
+class LayerView {
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** Return the parts of the page that this view shows. */
+  get shows() {
+    return ["layers", "legend", "columns"];
+  }
+
+  /** Take another adapter's projections: gate, up and down among themselves as in the original. */
+  use(adapter) {
+    if (adapter === this.adapter) return;
+    this.adapter = adapter;
+    const known = ORIGINAL_PROJECTIONS.filter((name) => adapter.projections.includes(name));
+    let next = 0;
+    this.names = adapter.projections.map((name) => (known.includes(name) ? known[next++] : name));
+  }
+
+  /** Return the projections to show: those of the address, those chosen last, the MLP's three, or the first three. */
+  chosen(address) {
+    const among = (names) => (names ?? []).filter((name) => this.names.includes(name));
+    const choices = [among(address.getAll("show")), among(recall("loradash:columns")), among(ORIGINAL_PROJECTIONS), this.names.slice(0, 3)];
+    return new Set(choices.find((names) => names.length) ?? []);
+  }
+
+  async draw(address) {
+    const { adapter } = this.page;
+    this.use(adapter);
+    if (adapter.layers.length === 0) return { content: () => [quiet("There are no layers in this data.")] };
+    this.place = Math.max(adapter.layers.indexOf(numberIn(address, "layer")), 0);
+    const layer = await adapter.layer(this.place);
+    return { title: layerName(layer.index), content: () => this.content(layer, address) };
+  }
+
+  content(layer, address) {
+    const chosen = this.chosen(address);
+    fillColumns(this.names, chosen, () => this.choose(chosen, layer));
+    const columns = this.names.filter((name) => chosen.has(name)).flatMap((name) => this.column(layer, name, address));
+    byId("cosines").replaceChildren(...cosineTable(layer.cosines));
+    this.ready(this.place + 1);
+    return columns.length ? columns : [quiet("None of the chosen projections is adapted in this layer. Choose others above.")];
+  }
+
+  column(layer, name, address) {
+    const components = layer.features.filter(({ projection }) => projection === name);
+    if (components.length === 0) return [];
+    const wanted = numberIn(address, `component.${name}`);
+    const feature = components.find(({ component }) => component === wanted) ?? components[0];
+    return [column(this.page.notebook, feature, components, ({ component }) => this.amend({ [`component.${name}`]: component }, layer))];
+  }
+
+  choose(chosen, layer) {
+    keep("loradash:columns", [...chosen]);
+    const address = readAddress();
+    address.delete("show");
+    for (const name of chosen) address.append("show", name);
+    replaceAddress(address);
+    this.page.show(() => this.content(layer, address));
+  }
+
+  amend(parts, layer) {
+    amendAddress(parts);
+    this.page.show(() => this.content(layer, readAddress()));
+  }
+
+  /** Open the next layer's data before it is asked for. */
+  ready(place) {
+    const open = () => { if (this.page.view === this && place < this.adapter.layers.length) this.adapter.layer(place).catch(() => {}); };
+    setTimeout(open, 50);
+  }
+
+  /** Return the address of the layer that lies `steps` away, null if there is none. */
+  beside(steps) {
+    const place = this.place + steps;
+    const { adapter } = this.page;
+    return place in adapter.layers ? this.addressAt(place) : null;
+  }
+
+  /** Return the address of the layer at `place`, with the choices that hold for every layer. */
+  addressAt(place) {
+    const address = readAddress();
+    const kept = [...address].filter(([name]) => name === "show" || name.startsWith("component."));
+    return addressOf(this.page.adapter, { layer: this.page.adapter.layers[place] }, kept);
+  }
+}

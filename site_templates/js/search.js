@@ -1,0 +1,129 @@
+// Finds features by their top tokens, the text around them, their notes and names, as one types.
+
+const FOUND = { tokens: 1, text: 2, notes: 4, name: 8 };
+const PLACES = { everywhere: 15, tokens: FOUND.tokens, text: FOUND.text, notes: FOUND.notes };
+
+/** The top tokens and texts of one adapter's examples, made ready for searching once. */
+class SearchIndex {
+  constructor(adapter) {
+    this.adapter = adapter;
+    this.made = new Once(() => this.make());
+  }
+
+  async make() {
+    const { texts } = this.adapter;
+    [this.windows] = await Promise.all([this.adapter.windows.get(), texts.haveAll()]);
+    this.tokens = ends(texts.length); // each segment's first token, counted over all segments
+    this.scans = texts.opened.filter(Boolean).map((part) => joined(part, this.tokens[part.start]));
+    this.readTargets();
+    return this;
+  }
+
+  /** Number the examples' top tokens by their text. */
+  readTargets() {
+    const { segment, start, target } = this.windows;
+    const numbers = new Map();
+    this.targets = Uint32Array.from(segment, (each, window) => {
+      const text = this.adapter.texts.text(each, start[window] + target[window]);
+      if (!numbers.has(text)) numbers.set(text, numbers.size);
+      return numbers.get(text);
+    });
+    this.strings = [...numbers.keys()];
+    this.lower = this.strings.map((text) => text.toLowerCase());
+  }
+
+  /** Return [text, how often] of a list's top tokens, the most frequent first; `list` is 2 × feature + side. */
+  frequent(list) {
+    const counts = new Map();
+    for (let window = this.windows.lists[list]; window < this.windows.lists[list + 1]; window += 1) {
+      const target = this.targets[window];
+      counts.set(target, (counts.get(target) ?? 0) + 1);
+    }
+    return [...counts].sort(([, one], [, other]) => other - one).map(([target, times]) => [this.strings[target], times]);
+  }
+
+  /** Return, for each feature, where it was found (a sum of FOUND), and what `snippet` needs. */
+  find(query, where, notes) {
+    const wanted = query.toLowerCase();
+    const found = new Uint8Array(this.adapter.size);
+    const hits = where & FOUND.text ? this.scan(wanted) : null;
+    const target = this.lower.map((text) => text.includes(wanted));
+    const { lists, segment, start, length } = this.windows;
+    for (let feature = 0; feature < found.length; feature += 1) {
+      let places = 0;
+      for (let window = lists[2 * feature]; window < lists[2 * feature + 2]; window += 1) {
+        if (target[this.targets[window]]) places |= FOUND.tokens;
+        const first = this.tokens[segment[window]] + start[window];
+        if (hits && hits[first + length[window]] > hits[first]) places |= FOUND.text;
+      }
+      found[feature] = places & where;
+    }
+    if (where & FOUND.notes) this.findNotes(wanted, notes, found);
+    if (where & FOUND.name) this.findNames(wanted, found);
+    return { found, hits, wanted };
+  }
+
+  /** Return how many matches begin before each token, over all texts: (tokens + 1,). */
+  scan(wanted) {
+    const hits = new Uint32Array(this.tokens.at(-1) + 1);
+    for (const { text, starts, first } of this.scans) {
+      let token = 0;
+      for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) {
+        while (starts[token + 1] <= at) token += 1;
+        hits[first + token + 1] += 1;
+      }
+    }
+    for (let token = 1; token < hits.length; token += 1) hits[token] += hits[token - 1];
+    return hits;
+  }
+
+  findNotes(wanted, notes, found) {
+    this.adapter.keys.forEach((keys, feature) => {
+      if (keys.some((key) => notes.get(key)?.text.toLowerCase().includes(wanted))) found[feature] |= FOUND.notes;
+    });
+  }
+
+  findNames(wanted, found) {
+    for (let feature = 0; feature < found.length; feature += 1) {
+      if (shortName(this.adapter, feature).toLowerCase().includes(wanted)) found[feature] |= FOUND.name;
+    }
+  }
+
+  /** Return the text of a feature's first example that has a match, "" if none has. */
+  snippet(feature, { hits, wanted }) {
+    const { lists, segment, start, length } = this.windows;
+    for (let window = lists[2 * feature]; window < lists[2 * feature + 2]; window += 1) {
+      const first = this.tokens[segment[window]] + start[window];
+      const here = hits ? hits[first + length[window]] > hits[first] : this.lower[this.targets[window]].includes(wanted);
+      if (here) return this.adapter.texts.tokens(segment[window], start[window], start[window] + length[window]).texts.join("");
+    }
+    return "";
+  }
+}
+
+/** Return a part's texts as one in lower case, where each of its tokens starts in it, and its first token's number. */
+function joined({ strings, tokens, start, stop, offsets }, first) {
+  const lower = strings.map((text) => text.toLowerCase());
+  const starts = new Uint32Array(tokens.length + 1);
+  const pieces = [];
+  let place = 0;
+  for (let segment = 0; segment < stop - start; segment += 1) {
+    for (let token = offsets[segment]; token < offsets[segment + 1]; token += 1) {
+      starts[token] = place;
+      pieces.push(lower[tokens[token]]);
+      place += lower[tokens[token]].length;
+    }
+    pieces.push("\n\u0000"); // so that no match reaches from one text into the next
+    place += 2;
+  }
+  starts[tokens.length] = place;
+  return { text: pieces.join(""), starts, first };
+}
+
+/** Return `text` as nodes in which the first match of `wanted` (in lower case) is marked. */
+function withMatch(text, wanted) {
+  const at = text.toLowerCase().indexOf(wanted);
+  if (at < 0) return visible(text);
+  const end = at + wanted.length;
+  return [...visible(text.slice(0, at)), element("mark", {}, ...visible(text.slice(at, end))), ...visible(text.slice(end))];
+}
