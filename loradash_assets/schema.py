@@ -102,6 +102,12 @@ TOP_TOKENS = pa.schema(
             pa.list_(pa.float32()),
             "activations on it; 0 for a token the feature does not see",
         ),
+        _column(
+            "minimap",
+            pa.list_(pa.int8()),
+            "the whole example in at most 64 bins, (bins,): the activation farthest from 0 in each, in 127ths of the "
+            "feature's most extreme one that lists may hold, clipped to that; empty in a list that is not shown",
+        ),
     ]
 )
 

@@ -37,6 +37,11 @@ def lists(rows: NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), np.ravel(rows))
 
 
+def no_lists(rows: int) -> pa.Array:
+    """A list column of rows that are all empty."""
+    return lists(np.empty((rows, 0), np.int8))
+
+
 def optional(values: NDArray[np.float64]) -> pa.Array:
     """A column from (rows,), null where a value is NaN."""
     return pa.array(values, mask=np.isnan(values))

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loradash_assets.compute.minimap import BINS
 from loradash_assets.compute.tokens import TokenIndex
 
 LIST = ("projection", "component", "polarity")  # the columns that tell a layer's lists apart
@@ -16,7 +17,8 @@ def listing_faults(listed: pa.Table, index: TokenIndex) -> dict[str, int]:
 
     Rows that are `unsorted`: not with the rank after the row before in their list, or with an activation that should
     have come before that row's. Rows with a window that is `outside`: not within the row's example, without the
-    token itself at its place, or with another activation there than the row's.
+    token itself at its place, or with another activation there than the row's; or a minimap of another length than
+    the example's, unless it is empty.
     """
     if listed.num_rows == 0:
         return {"unsorted": 0, "outside": 0}
@@ -46,6 +48,8 @@ def _outside(listed: pa.Table, index: TokenIndex) -> int:
     at = np.where(right, target, 0)
     right[right] &= (context.items(at) == listed.column("token").to_numpy())[right]
     right[right] &= (activations.items(at) == listed.column("activation").to_numpy())[right]
+    bins = _Lists(listed.column("minimap")).sizes
+    right &= (bins == np.minimum(lengths, BINS)) | (bins == 0)
     return int(np.count_nonzero(~right))
 
 

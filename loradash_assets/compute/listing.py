@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loradash_assets.compute.arrays import ranges, table
+from loradash_assets.compute.arrays import no_lists, ranges, table
+from loradash_assets.compute.minimap import Minimaps
 from loradash_assets.compute.per_example import PerExampleTopK
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.topk import TopK
@@ -46,14 +47,26 @@ class Listed:
 
 
 class Listing:
-    """The extreme tokens of one view: ranked in the first pass, their contexts' activations collected in the second."""
+    """The extreme tokens of one view: ranked in the first pass, what surrounds them collected in the second.
+
+    Minimaps are scaled by the most extreme token that the list may hold, of either polarity; without `minimaps` they
+    are empty.
+    """
 
     def __init__(
-        self, view: View, listed: Listed, *, top_k: int, window: int, max_per_example: int | None = None
+        self,
+        view: View,
+        listed: Listed,
+        *,
+        top_k: int,
+        window: int,
+        max_per_example: int | None = None,
+        minimaps: bool = True,
     ) -> None:
         self.view = view
         self._listed = listed
         self._window = window
+        self._with_minimaps = minimaps
         index = listed.prompts.index
         self._topk = (
             TopK(view.features, top_k)
@@ -81,7 +94,8 @@ class Listing:
         values = np.stack((top.positive.values, top.negative.values), axis=1)
         features, self._polarities, self._ranks = np.nonzero(numbers >= 0)  # (entries,)
         self._values = values[numbers >= 0]
-        self._contexts = Contexts(self._listed.prompts, features, numbers[numbers >= 0], self._window)
+        scales = np.abs(values[:, :, 0]).max(axis=1) if self._with_minimaps else None
+        self._contexts = Contexts(self._listed.prompts, features, numbers[numbers >= 0], self._window, scales)
         return True
 
     def table(self) -> pa.Table:
@@ -102,11 +116,17 @@ class Listing:
 class Contexts:
     """Tokens of features with what surrounds them, whose activations are collected while the recording streams by.
 
-    features, numbers: (entries,), row in the view and token number of each entry; window: tokens on each side.
+    features, numbers: (entries,), row in the view and token number of each entry; window: tokens on each side; scales:
+    those of their minimaps, (features,), or None for none.
     """
 
     def __init__(
-        self, prompts: PromptTokens, features: NDArray[np.intp], numbers: NDArray[np.int64], window: int
+        self,
+        prompts: PromptTokens,
+        features: NDArray[np.intp],
+        numbers: NDArray[np.int64],
+        window: int,
+        scales: NDArray[np.floating] | None,
     ) -> None:
         self.features = features
         self.numbers = numbers
@@ -115,6 +135,7 @@ class Contexts:
         self._lengths = stops - self._starts
         self._offsets = np.concatenate(([0], np.cumsum(self._lengths)))  # (entries + 1,)
         self._activations = np.zeros(self._offsets[-1], np.float32)
+        self._minimaps = None if scales is None else Minimaps(prompts.index, features, numbers, scales)
 
     def update(self, numbers: NDArray[np.int64], activations: NDArray[np.float32]) -> None:
         """Fill in what this chunk has, (tokens,) and (features, tokens): a context never leaves its example, nor an
@@ -124,7 +145,10 @@ class Contexts:
         if numbers.size == 0:
             return
         order = np.argsort(numbers, kind="stable")
-        here = self._entries_near(numbers[order])
+        ascending = numbers[order]
+        if self._minimaps is not None:
+            self._minimaps.update(ascending, order, activations)
+        here = self._entries_near(ascending)
         wanted = ranges(self._starts[here], self._lengths[here])  # token numbers
         place = np.minimum(np.searchsorted(numbers, wanted, sorter=order), numbers.size - 1)
         columns = order[place]
@@ -152,4 +176,5 @@ class Contexts:
             "target_position": self.numbers - self._starts,
             "context": pa.ListArray.from_arrays(offsets, texts),
             "context_activations": pa.ListArray.from_arrays(offsets, self._activations),
+            "minimap": no_lists(self.numbers.size) if self._minimaps is None else self._minimaps.column(),
         }

@@ -145,7 +145,8 @@ class Samples:
         order = np.argsort(columns["feature"], kind="stable")
         self._columns = {name: column[order] for name, column in columns.items()}
         features, numbers = self._columns["feature"], self._columns["number"]
-        self._contexts = Contexts(self._listed.prompts, features, numbers, self._window)
+        scales = np.maximum(np.abs(ranges.low), np.abs(ranges.high))  # those of the view's lists
+        self._contexts = Contexts(self._listed.prompts, features, numbers, self._window, scales)
 
     def table(self) -> pa.Table:
         """Return the SAMPLES rows, in the order of features, intervals and draws, once all passes are done."""

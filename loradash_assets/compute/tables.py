@@ -49,10 +49,10 @@ class TableOptions:
 class LayerTables:
     """`plain` and `shown` have the TOP_TOKENS schema, `samples` the SAMPLES schema, `statistics` the STATISTICS schema.
 
-    `plain` is in the raw basis and ranks every token. `shown` and `samples` are in the chosen basis, without the tokens
-    that are left out, with each context once if so chosen. `statistics` is over every token: raw, then svd if that is
-    the basis; then, if a filter is active, both again over the tokens that it does not leave out. `left_out` counts
-    the others by reason, see `filters.left_out`.
+    `plain` is in the raw basis and ranks every token; it has no minimaps unless it is what is shown. `shown` and
+    `samples` are in the chosen basis, without the tokens that are left out, with each context once if so chosen.
+    `statistics` is over every token: raw, then svd if that is the basis; then, if a filter is active, both again over
+    the tokens that it does not leave out. `left_out` counts the others by reason, see `filters.left_out`.
     """
 
     plain: pa.Table
@@ -168,9 +168,9 @@ class _Block:
         raw = raw_view(features)
         chosen = raw if options.basis == "raw" else svd_view(features, bases)
         every, window = Listed(listed.prompts), options.context_window
-        self.plain = Listing(raw, every, top_k=options.top_k, window=window)
         limit = options.max_per_example
         same = chosen is raw and listed.is_every and limit is None
+        self.plain = Listing(raw, every, top_k=options.top_k, window=window, minimaps=same)
         self.shown = (
             self.plain if same else Listing(chosen, listed, top_k=options.top_k, window=window, max_per_example=limit)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -143,9 +144,16 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
     """Yield each row's example, with its columns `names`."""
     table = table.combine_chunks()
     contexts = _split(table["context_activations"].combine_chunks())
+<<<<<<< HEAD
     activations = shortest(table["activation"].to_numpy()).tolist()
     rows = table.drop_columns(["context_activations", "activation"]).to_pylist()
     for row, activation, context in zip(rows, activations, contexts, strict=True):
+=======
+    minimaps = _bytes(table["minimap"].combine_chunks())
+    activations = shortest(table["activation"].to_numpy())
+    rows = table.drop_columns(["context_activations", "activation", "minimap"]).to_pylist()
+    for row, activation, context, minimap in zip(rows, activations, contexts, minimaps, strict=True):
+>>>>>>> h1
         example = Example(
             activation=activation,
             example=row["example"],
@@ -155,15 +163,32 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
             activations=context,
             target=row["target_position"],
             occurrences=row["occurrences"],
+            minimap=minimap,
         )
         yield {name: row[name] for name in names}, example
 
 
 def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
     """Return the rows of a list<float32> column, every value in its shortest form."""
+<<<<<<< HEAD
     values = shortest(lists.flatten().to_numpy()).tolist()
     ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
     return [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+=======
+    values = shortest(lists.flatten().to_numpy())
+    return [tuple(values[start:end]) for start, end in _bounds(lists)]
+
+
+def _bytes(lists: pa.ListArray) -> list[bytes]:
+    """Return the rows of a list<int8> column."""
+    values = lists.flatten().to_numpy().tobytes()
+    return [values[start:end] for start, end in _bounds(lists)]
+
+
+def _bounds(lists: pa.ListArray) -> Iterator[tuple[int, int]]:
+    """Yield where each row of a list column starts and ends among the flattened values."""
+    return pairwise([0, *np.cumsum(lists.value_lengths().to_numpy()).tolist()])
+>>>>>>> h1
 
 
 def _recorded(value: float) -> float:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from loradash_assets.schema import OUTSIDE_LAYERS, TOP_TOKENS, Basis
 from loradash_assets.site.from_tables import LayerTables
 from loradash_assets.site.original import ExportMetadata
+from loradash_assets.site.page import Text
+from loradash_assets.site.texts import read_texts
 
 Facts = Mapping[str, Any]
 
@@ -153,6 +155,14 @@ class AdapterInputs:
             tables = self._tables(layer, "shown.parquet", self.run.basis)
             yield tables if layer in listed else replace(tables, top_tokens=TOP_TOKENS.empty_table())
 
+    def examples(self) -> set[int]:
+        """Return the dataset rows of which `shown` has a token."""
+        files = [
+            directory / name for directory in self.layers.values() for name in ("shown.parquet", "samples.parquet")
+        ]
+        columns = [pq.read_table(file, columns=["example"])["example"].unique() for file in files]
+        return {row for column in columns for row in column.to_pylist()}
+
     @cached_property
     def feature_table(self) -> pa.Table:
         """The FEATURES table."""
@@ -186,6 +196,11 @@ class SiteInputs:
     adapters: Sequence[AdapterInputs]
     prompts: Path
     interpretations: Path
+
+    def texts(self) -> dict[int, Text]:
+        """Return every example of which the dashboard shows a token, by its dataset row."""
+        shown = set[int]().union(*(adapter.examples() for adapter in self.adapters))
+        return read_texts(self.prompts / "prompts.parquet", shown)
 
     def notes(self) -> pa.Table:
         """Return the INTERPRETATIONS table."""

@@ -16,13 +16,13 @@ from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
 from loradash_assets.site.page import Adapter, Note, Page
 from loradash_assets.site.report import report_csv, report_html
+from loradash_assets.site.texts import ROWS_AT_A_TIME
 from loradash_assets.store import Entry, copy_atomically, file_digest, known_digest, write_atomically
 
 DATA_FILE = "activations_data.json"
 DASHBOARD_FILE = "lora_activations_dashboard.html"
 REPORT_FILES = ("interpretation_report.html", "interpretation_report.csv")
 TABLES_DIRECTORY = "tables"
-ROWS_AT_A_TIME = 64
 ADAPTER_COLUMN = pa.field("adapter", pa.string(), nullable=False, metadata={"description": "how the adapter is called"})
 
 
@@ -83,10 +83,14 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
 def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write the dashboard: one HTML file that needs nothing else, with the notes that are known now."""
     notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
-    page = Page(site.title, tuple(_adapter(adapter, adapter.shown()) for adapter in site.adapters))
-    html = render_dashboard(page, notes).encode()
+    html = render_dashboard(dashboard_page(site), notes).encode()
     write_atomically(target / DASHBOARD_FILE, html)
     return {"bytes": len(html)}
+
+
+def dashboard_page(site: SiteInputs) -> Page:
+    """Return what the dashboard shows."""
+    return Page(site.title, tuple(_adapter(adapter, adapter.shown()) for adapter in site.adapters), site.texts())
 
 
 def write_report(site: SiteInputs, target: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ import numpy as np
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.columns import Array, pack, recorded, whole
 from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
-from loradash_assets.site.texts import Texts
+from loradash_assets.site.segments import Segments
 
 HEAD = "head"
 NUMBERS = (  # what the overview says of each feature
@@ -37,7 +37,7 @@ def parts(page: Page, notes: Mapping[str, Note]) -> dict[str, str]:
 
     Every adapter's layers are drawn once, one after the other, and not kept.
     """
-    texts, made, adapters = Texts(page.texts), dict[str, str](), list[_Adapter]()
+    texts, made, adapters = Segments(page.texts), dict[str, str](), list[_Adapter]()
     for number, adapter in enumerate(page.adapters):
         adapters.append(_Adapter())
         for place, layer in enumerate(adapter.layers):
@@ -72,7 +72,7 @@ class Windows:
         default_factory=lambda: {name: [] for name in ("segment", "start", "length", "target")}
     )
 
-    def add(self, examples: Iterable[Example], texts: Texts) -> None:
+    def add(self, examples: Iterable[Example], texts: Segments) -> None:
         """Add a list."""
         before = len(self.columns["segment"])
         for example in examples:
@@ -118,7 +118,7 @@ class _Adapter:
         self._features: list[Feature] = []  # without examples and samples
         self._places: list[int] = []  # each feature's layer, as a place in `_layers`
 
-    def layer(self, layer: Layer, texts: Texts) -> str:
+    def layer(self, layer: Layer, texts: Segments) -> str:
         """Take in a layer; return its part."""
         features = [feature for projection in layer.projections for feature in projection.features]
         lists = [feature.examples(polarity) for feature in features for polarity in POLARITIES]

@@ -37,6 +37,7 @@ def _row(polarity: str, rank: int, activation: float, example: int, position: in
         "target_position": position,
         "context": context,
         "context_activations": activations,
+        "minimap": [127] * size,
     }
 
 
@@ -58,6 +59,7 @@ def _faults(rows: list[Row]) -> dict[str, int]:
 def test_a_right_table_has_none_nor_has_an_empty_one() -> None:
     assert _faults(_rows()) == {"unsorted": 0, "outside": 0}
     assert _faults([]) == {"unsorted": 0, "outside": 0}
+    assert _faults([{**row, "minimap": []} for row in _rows()]) == {"unsorted": 0, "outside": 0}
 
 
 UNSORTED: dict[str, Callable[[list[Row]], object]] = {
@@ -80,6 +82,7 @@ OUTSIDE: dict[str, Row] = {
     "another token": {"token": "t5.1"},
     "another activation": {"context_activations": [0.5, 0.5, 2.5]},
     "one activation too few": {"context_activations": [0.5, 0.5]},
+    "one bin too few": {"minimap": [127, 0]},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from loradash_assets.compute.prefixes import PrefixTree
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
 from loradash_assets.schema import FEATURES, PROMPTS, SAMPLES, STATISTICS, TOP_TOKENS
+from tests.end_to_end.plain import minimap
 
 Floats = NDArray[np.float32]
 RANKS = {"q_proj": 1, "gate_proj": 3}
@@ -133,7 +134,9 @@ def _listed(case: Case, options: TableOptions) -> dict[tuple[int, int], int]:
     return {place: seen[prefix] if options.distinct_contexts else 1 for place, prefix in first.items()}
 
 
-def _token_row(case: Case, values: list[list[float]], place: tuple[int, int], window: int) -> dict[str, Any]:
+def _token_row(
+    case: Case, values: list[list[float]], place: tuple[int, int], window: int, scale: float
+) -> dict[str, Any]:
     """The columns that say which token it is and what surrounds it, from values[prompt][position]."""
     prompt, position = place
     ids = case.ids[prompt]
@@ -144,7 +147,24 @@ def _token_row(case: Case, values: list[list[float]], place: tuple[int, int], wi
         **{"token_id": ids[position], "token": _text(ids[position]), "occurrences": None},
         **{"target_position": position - start, "context": [_text(token) for token in ids[around]]},
         "context_activations": [v if math.isfinite(v) else 0.0 for v in values[prompt][around]],
+        "minimap": minimap(values[prompt], scale),
     }
+
+
+def _scale(values: list[list[float]], listed: Iterable[tuple[int, int]]) -> float:
+    """The most extreme activation that a list may hold."""
+    return max((abs(v) for p, t in listed if math.isfinite(v := values[p][t])), default=0.0)
+
+
+def _is_plain(options: TableOptions) -> bool:
+    """Whether these options show the plain list."""
+    return options == replace(options, basis="raw", **PLAIN)
+
+
+def _plain_reference(case: Case, options: TableOptions) -> list[Any]:
+    """The rows of the plain list, where these options are what is shown."""
+    rows = _reference(case, _by_feature(case.values), replace(options, **PLAIN))
+    return rows if _is_plain(options) else [{**row, "minimap": []} for row in rows]
 
 
 def _reference(case: Case, values: list[list[list[float]]], options: TableOptions) -> list[Any]:
@@ -163,7 +183,7 @@ def _reference(case: Case, values: list[list[list[float]]], options: TableOption
                     continue
                 rank += 1
                 row = {"layer": 4, "projection": projection, "component": component, "polarity": polarity, "rank": rank}
-                row |= _token_row(case, feature, (prompt, position), options.context_window)
+                row |= _token_row(case, feature, (prompt, position), options.context_window, _scale(feature, listed))
                 rows.append({**row, "occurrences": listed[prompt, position]})
     return rows
 
@@ -201,7 +221,7 @@ def _sample_reference(case: Case, values: list[list[list[float]]], options: Tabl
             for draw, place in enumerate(drawn[:size], 1):
                 row = {"layer": 4, "projection": projection, "component": component, "interval": interval}
                 row |= {"low": lower + 0.0, "high": upper + 0.0, "count": len(places), "draw": draw}
-                row |= _token_row(case, feature, place, options.context_window)
+                row |= _token_row(case, feature, place, options.context_window, _scale(feature, finite))
                 rows.append({**row, "occurrences": listed[place]})
     return rows
 
@@ -233,7 +253,7 @@ OPTIONS = st.builds(
     distinct_contexts=st.booleans(),
     exclude_special_tokens=st.booleans(),
     exclude_first_positions=st.sampled_from([0, 0, 1, 3, 2**31 - 1]),
-    exclude_token_ids=st.lists(st.integers(0, 3), max_size=2),
+    exclude_token_ids=st.lists(st.integers(0, 3), max_size=2).map(tuple),
     max_per_example=st.none() | st.integers(1, 4),
     intervals=st.sampled_from([0, 1, 2, 7, 100]),
     interval_samples=st.integers(1, 4),
@@ -250,7 +270,7 @@ def test_tables_equal_a_sort(
     case = _case(seed, ids, distinct, special=special)
     tables = case.tables(options)
     values = _by_feature(case.values)
-    _same(tables.plain.to_pylist(), _reference(case, values, replace(options, **PLAIN)))
+    _same(tables.plain.to_pylist(), _plain_reference(case, options))
     _same(tables.shown.to_pylist(), _reference(case, values, options))
     _same(tables.samples.to_pylist(), _sample_reference(case, values, options))
     for table, schema in (
@@ -293,16 +313,16 @@ def test_the_svd_basis_lists_mapped_values(distinct: bool) -> None:
     case = _case(2, ids, None, special=False)
     options = TableOptions(top_k=6, context_window=3, basis="svd", distinct_contexts=distinct)
     tables = case.tables(options)
-    _same(tables.plain.to_pylist(), _reference(case, _by_feature(case.values), replace(options, **PLAIN)))
+    _same(tables.plain.to_pylist(), _plain_reference(case, options))
     rows, expected = tables.shown.to_pylist(), _reference(case, _by_feature(_mapped(case)), options)
-    rounded = ("activation", "context_activations")
+    rounded = {"activation": 1e-6, "context_activations": 1e-6, "minimap": 1}
     _same([_without(row, rounded) for row in rows], [_without(row, rounded) for row in expected])
-    for name in rounded:
+    for name, tolerance in rounded.items():
         got, wanted = (np.hstack([row[name] for row in table]) for table in (rows, expected))
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=tolerance)
 
 
-def _without(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _without(row: dict[str, Any], names: Container[str]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
 
 

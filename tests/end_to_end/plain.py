@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,18 @@ class Prompts:
         return [(row, at, n) for n, row in enumerate(self.rows) for at in range(len(self.ids[n]))]
 
 
+def minimap(values: Sequence[float], scale: float) -> list[int]:
+    """Return an example's minimap in fractions, from a feature's activations on all of it and what makes 127."""
+    n, m = len(values), min(64, len(values))
+    bins: list[int] = []
+    for b in range(m):
+        inside = [value if math.isfinite(value) else 0.0 for value in values[b * n // m : (b + 1) * n // m]]
+        farthest = Fraction(max(inside, key=lambda value: (abs(value), value)))
+        share = min(abs(farthest) * 127 / Fraction(scale), Fraction(127)) if scale else Fraction(0)
+        bins.append(int(math.copysign(math.floor(share + Fraction(1, 2)), farthest)))
+    return bins
+
+
 def listed(
     prompts: Prompts,
     labels: Sequence[tuple[int, str, int]],
@@ -96,10 +109,12 @@ def listed(
     k: int,
     window: int,
     distinct: bool,
+    minimaps: bool,
 ) -> list[tuple[Any, ...]]:
     """Return the rows of TOP_TOKENS for features with these labels (layer, projection, component), by sorted().
 
-    `distinct`: of the tokens with equal tokens before them the first alone, with how many there are.
+    `distinct`: of the tokens with equal tokens before them the first alone, with how many there are. `minimaps`:
+    whether these are not empty.
     """
     places = prompts.places
     prefixes = [tuple(prompts.ids[n][: at + 1]) for _, at, n in places]
@@ -115,6 +130,7 @@ def listed(
         if distinct:
             first = {prefixes[token]: token for token in reversed(candidates)}
             candidates = sorted(first.values())
+        scale = max((abs(activations[token]) for token in candidates if math.isfinite(activations[token])), default=0.0)
         for polarity, sign in (("positive", 1), ("negative", -1)):
             ranking = sorted(
                 (-sign * activations[token], places[token], token)
@@ -124,10 +140,12 @@ def listed(
             for rank, (_, (row, at, n), token) in enumerate(ranking[:k], 1):
                 before, after = min(window, at), min(window, len(prompts.ids[n]) - 1 - at)
                 around = slice(token - before, token + after + 1)
+                whole = shown[token - at : token - at + len(prompts.ids[n])]
                 rows.append(
                     (
                         *(*label, polarity, rank, activations[token], row, at, ids[token], texts[token]),
                         *(count[prefixes[token]] if distinct else 1, before, texts[around], shown[around]),
+                        minimap(whole, scale) if minimaps else [],
                     )
                 )
     return rows

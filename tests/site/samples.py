@@ -14,6 +14,7 @@ from loradash_assets.schema import COSINES, FEATURES, POLARITIES, SAMPLES, STATI
 from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.original import ExportMetadata
 from loradash_assets.site.page import Adapter, Page
+from tests.end_to_end.plain import minimap
 
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -98,9 +99,7 @@ def _lists(
     for polarity, sign in zip(POLARITIES, (1, -1), strict=True):
         order = sorted(places, key=lambda place: -sign * float(values[place[0]][place[1]]))[:k]
         rows += [
-            name
-            | {"polarity": polarity, "rank": rank}
-            | _example(values[row], tokens[row], row, position, window, rank)
+            name | {"polarity": polarity, "rank": rank} | _example(values, tokens, (row, position), window, rank)
             for rank, (row, position) in enumerate(order, 1)
             if sign * values[row][position] > 0
         ]
@@ -108,19 +107,22 @@ def _lists(
 
 
 def _example(
-    values: np.ndarray, tokens: Sequence[str], row: int, position: int, window: int, rank: int
+    values: Sequence[np.ndarray], tokens: Sequence[Sequence[str]], place: tuple[int, int], window: int, rank: int
 ) -> dict[str, object]:
+    row, position = place
     start = max(position - window, 0)
+    around = slice(start, position + window + 1)
     return {
-        "activation": values[position],
+        "activation": values[row][position],
         "example": row,
         "position": position,
         "token_id": 1000 + position,
-        "token": tokens[position],
+        "token": tokens[row][position],
         "occurrences": 3 if rank == 2 else 1,
         "target_position": position - start,
-        "context": tokens[start : position + window + 1],
-        "context_activations": values[start : position + window + 1],
+        "context": tokens[row][around],
+        "context_activations": values[row][around],
+        "minimap": minimap(values[row].tolist(), max(float(np.abs(each).max()) for each in values)),
     }
 
 
@@ -142,7 +144,7 @@ def _samples(
         rows += [
             name
             | {"interval": interval, "low": low, "high": high, "count": len(inside), "draw": draw}
-            | _example(values[row], tokens[row], row, position, window, rank=1)
+            | _example(values, tokens, (row, position), window, rank=1)
             for draw, (row, position) in enumerate(inside[: 2 if interval < 0 else 1], 1)
         ]
     return rows

@@ -42,7 +42,7 @@ def carried(layer: Layer) -> Layer:
     """Drop what the original's format has no field for."""
 
     def example(each: Example) -> Example:
-        return msgspec.structs.replace(each, token_id=None, occurrences=1)
+        return msgspec.structs.replace(each, token_id=None, occurrences=1, minimap=b"")
 
     def feature(each: Feature) -> Feature:
         unknown = ("non_finite", "skewness", "kurtosis", "quantiles", "density", "effect_scale", "rms_effect")

@@ -51,6 +51,8 @@ def test_an_example_is_its_table_row() -> None:
     assert list(example.tokens) == row["context"]
     assert np.array(example.activations, np.float32).tolist() == row["context_activations"]
     assert np.float32(example.activation) == row["activation"]
+    assert np.frombuffer(example.minimap, np.int8).tolist() == row["minimap"]
+    assert len(example.minimap) == len(TOKENS[example.example])
 
 
 def test_samples_come_from_the_highest_interval_down_each_in_the_order_drawn() -> None:

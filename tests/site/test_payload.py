@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site import texts as texts_module
+from loradash_assets.site import segments
 from loradash_assets.site.columns import pack, recorded, whole
 from loradash_assets.site.page import (
     Adapter,
@@ -158,7 +158,7 @@ def test_a_page_reads_back_as_it_was() -> None:
 def test_with_whole_examples_it_reads_back_the_same_and_they_do_too(
     monkeypatch: pytest.MonkeyPatch, largest: int
 ) -> None:
-    monkeypatch.setattr(texts_module, "TOKENS_IN_PART", largest)
+    monkeypatch.setattr(segments, "TOKENS_IN_PART", largest)
     page = msgspec.structs.replace(small_page(), texts=whole_texts())
     packed = parts(page, {})
     assert read_page(packed) == as_carried(page)
