@@ -23,12 +23,17 @@ from annotation_server.bodies import read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import InvalidKey, parse_key
+from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
+from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
-from annotation_server.security import PAGE_POLICY, Guard
+from annotation_server.security import Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 
 TEXT_BYTES = 16 * 1024  # in UTF-8
+_CHECKED = {"Cache-Control": "no-cache"}
+# A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
+_KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -59,8 +64,17 @@ class Api:
     async def page(self, _: Request) -> Response:
         """GET /"""
         html = await run_in_threadpool(self._pages.dashboard)
-        headers = {"Cache-Control": "no-cache", **PAGE_POLICY}
-        return HTMLResponse(NO_DASHBOARD if html is None else html, headers=headers)
+        if html is None:
+            return HTMLResponse(NO_DASHBOARD, headers=_CHECKED)
+        policy = {"Content-Security-Policy": frameless(page_policy(html))}
+        return HTMLResponse(html, headers={**_CHECKED, **policy})
+
+    async def data_file(self, request: Request) -> Response:
+        """GET /{dashboard's name}_data/{file}"""
+        file = await run_in_threadpool(self._pages.data_file, **request.path_params)
+        if file is None:
+            raise HTTPException(404)
+        return OpenFileResponse(file, headers=_KEPT, media_type="text/javascript")
 
     async def health(self, _: Request) -> Response:
         """GET /api/health"""
@@ -133,6 +147,7 @@ def create_app(store: Store, dashboard: Path) -> ASGIApp:
         _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
+        _route("/{directory}/{name}", GET=api.data_file),
     ]
     handlers = {
         ApiError: errors.on_api_error,
@@ -142,7 +157,9 @@ def create_app(store: Store, dashboard: Path) -> ASGIApp:
         OSError: errors.on_unavailable,
         Exception: errors.on_bug,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan))
+    service = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    service.router.redirect_slashes = False  # a path is one of these or an error
+    return Guard(service)
 
 
 def _route(path: str, **handlers: Handler) -> Route:

@@ -1,11 +1,12 @@
-"""What the service shows besides notes: the dashboard that a build made, and the texts that lie beside it."""
+"""What the service shows besides notes: the dashboard that a build made, and the texts and data that lie beside it."""
 
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ NO_DASHBOARD = """<!DOCTYPE html>
 """
 
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
+_DATA_FILE = re.compile(r"[a-z0-9-]{1,80}\.js")
 Content = TypeVar("Content")
 
 
@@ -74,6 +76,19 @@ class Pages:
         try:
             return self._dashboard.read_bytes()
         except FileNotFoundError:
+            return None
+
+    def data_file(self, directory: str, name: str) -> BinaryIO | None:
+        """A file of a large dashboard's data, open for reading.
+
+        None for anything but a regular file directly inside `NAME_data`, beside a dashboard `NAME.html`.
+        """
+        if directory != f"{self._dashboard.stem}_data" or not _DATA_FILE.fullmatch(name):
+            return None
+        file = self._dashboard.with_name(directory) / name
+        try:  # of the name itself: what a symlink leads to is not inside, and a pipe would be waited for
+            return file.open("rb") if stat.S_ISREG(file.lstat().st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def rollout_context(self, index: str) -> RolloutContext | None:

@@ -24,8 +24,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# The dashboard has the policy for its own scripts and styles, by hash, in a <meta>; that cannot say frame-ancestors.
-PAGE_POLICY = {"Content-Security-Policy": "frame-ancestors 'none'"}
 
 
 def is_loopback(host: str) -> bool:

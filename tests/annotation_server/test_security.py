@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 
 import pytest
 
+from loradash_assets.site.build import render_dashboard
 from tests.annotation_server.service import KEY, Reply, Service, entry_path
+from tests.site import samples
 
 READ = ("GET", "/api/interpretations")
 EVIL_HOSTS = [
@@ -111,6 +115,40 @@ def test_every_reply_carries_the_security_headers_and_none_opens_up(shared_servi
         assert reply.headers["cross-origin-resource-policy"] == "same-origin"
         assert not [name for name in reply.headers if name.startswith("access-control")]
         assert "server" not in reply.headers
-    policies = [reply.headers["content-security-policy"] for reply in replies]
-    # The page's own <meta> policy decides on its scripts: the header must add nothing but frame-ancestors.
-    assert policies == ["default-src 'none'; frame-ancestors 'none'"] * 6 + ["frame-ancestors 'none'"]
+    assert {reply.headers["content-security-policy"] for reply in replies} == {
+        "default-src 'none'; frame-ancestors 'none'"
+    }
+
+
+def test_a_page_without_a_policy_may_do_all_but_be_framed(service: Service) -> None:
+    (service.folder / "page.html").write_text("<!DOCTYPE html><script>alert(1)</script>")
+    assert service.request("GET", "/").headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+def test_a_pages_own_policy_is_sent_as_a_header_too(service: Service) -> None:
+    policy = "default-src 'none'; script-src 'strict-dynamic' 'sha256-+/=' 'wasm-unsafe-eval'; trusted-types loradash"
+    (service.folder / "page.html").write_text(
+        f"<!DOCTYPE html><meta http-equiv=Content-Security-Policy content='{policy.replace(chr(39), '&#39;')}'>"
+    )
+    for method in ("GET", "HEAD"):
+        headers = service.request(method, "/").headers
+        assert headers["content-security-policy"] == f"frame-ancestors 'none'; {policy}"
+
+
+def test_a_policy_that_would_be_another_header_is_not_sent(service: Service) -> None:
+    (service.folder / "page.html").write_text(
+        '<meta http-equiv="content-security-policy" content="img-src *&#13;&#10;Set-Cookie: a=b">'
+    )
+    reply = service.request("GET", "/")
+    assert reply.headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert "set-cookie" not in reply.headers
+
+
+def test_what_loradash_draws_has_no_unsafe_inline_in_either_place(service: Service) -> None:
+    html = render_dashboard(samples.page([samples.layer_tables(0, samples.texts(2))]), {})
+    (service.folder / "page.html").write_text(html)
+    sent = service.request("GET", "/").headers["content-security-policy"]
+    (written,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)
+    assert sent == f"frame-ancestors 'none'; {unescape(written)}"
+    assert "default-src 'none'" in sent
+    assert "unsafe-inline" not in sent
