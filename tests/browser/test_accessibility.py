@@ -1,0 +1,55 @@
+"""The page breaks no rule of axe-core: every view, light and dark, on a phone, a laptop and a very wide screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.axe import violations
+from tests.browser.conftest import Open
+
+HEIGHT = 900
+
+
+def as_opened(page: Page) -> None:
+    """Leave the page as it is."""
+
+
+def unfolded(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+
+
+def token_in_focus(page: Page) -> None:
+    page.locator(".token[tabindex='0']").first.focus()
+    page.locator("#tooltip").wait_for()
+
+
+# How to get from the page as it opens to what is looked at.
+VIEWS: dict[str, Callable[[Page], None]] = {
+    "layer": as_opened,
+    "layer, unfolded": unfolded,
+    "layer, a token in focus": token_in_focus,
+}
+
+
+@pytest.mark.parametrize("width", [320, 1280, 3840])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_rule_is_broken(visit: Open, dashboard: Path, view: str, scheme: str, width: int) -> None:
+    size = {"width": width, "height": HEIGHT}
+    page = visit(dashboard, bypass_csp=True, color_scheme=scheme, viewport=size).ready()
+    VIEWS[view](page)
+    found = violations(page)
+    assert not found, "\n".join(found)
+
+
+def test_a_heading_that_is_hard_to_read_and_a_button_without_a_name_are_found(visit: Open, dashboard: Path) -> None:
+    page = visit(dashboard, bypass_csp=True, color_scheme="light").ready()
+    page.evaluate("document.querySelector('#title').style.color = '#bbb'")
+    page.evaluate("document.querySelector('#theme').replaceWith(document.createElement('button'))")
+    found = violations(page)
+    assert [line for line in found if line.startswith("color-contrast at #title")], found
+    assert [line for line in found if line.startswith("button-name at ") and "<button></button>" in line], found
