@@ -144,16 +144,10 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
     """Yield each row's example, with its columns `names`."""
     table = table.combine_chunks()
     contexts = _split(table["context_activations"].combine_chunks())
-<<<<<<< HEAD
-    activations = shortest(table["activation"].to_numpy()).tolist()
-    rows = table.drop_columns(["context_activations", "activation"]).to_pylist()
-    for row, activation, context in zip(rows, activations, contexts, strict=True):
-=======
     minimaps = _bytes(table["minimap"].combine_chunks())
-    activations = shortest(table["activation"].to_numpy())
+    activations = shortest(table["activation"].to_numpy()).tolist()
     rows = table.drop_columns(["context_activations", "activation", "minimap"]).to_pylist()
     for row, activation, context, minimap in zip(rows, activations, contexts, minimaps, strict=True):
->>>>>>> h1
         example = Example(
             activation=activation,
             example=row["example"],
@@ -170,12 +164,7 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
 
 def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
     """Return the rows of a list<float32> column, every value in its shortest form."""
-<<<<<<< HEAD
     values = shortest(lists.flatten().to_numpy()).tolist()
-    ends = np.cumsum(lists.value_lengths().to_numpy()).tolist()
-    return [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-=======
-    values = shortest(lists.flatten().to_numpy())
     return [tuple(values[start:end]) for start, end in _bounds(lists)]
 
 
@@ -188,7 +177,6 @@ def _bytes(lists: pa.ListArray) -> list[bytes]:
 def _bounds(lists: pa.ListArray) -> Iterator[tuple[int, int]]:
     """Yield where each row of a list column starts and ends among the flattened values."""
     return pairwise([0, *np.cumsum(lists.value_lengths().to_numpy()).tolist()])
->>>>>>> h1
 
 
 def _recorded(value: float) -> float:
