@@ -57,6 +57,7 @@ SECTIONS = {
         "--name memory_rank_64",
         sections.memory,
     ),
+    "page": Section("The page in a browser", "python -m benchmarks.page", sections.page),
     "cluster": Section("Recording on a Ray cluster", "python -m benchmarks.cluster", sections.cluster),
     "note_latency": Section(
         "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency

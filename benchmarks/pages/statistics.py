@@ -16,7 +16,7 @@ Activations = NDArray[np.float32]
 
 
 def statistics_of(values: Activations, tokens: int, random: np.random.Generator) -> list[Statistics]:
-    """Return the statistics of sorted `values` (features, DRAWS) as if of so many tokens; what has no draws is random."""
+    """Return the statistics of sorted `values` (features, DRAWS) as if of so many tokens; effects are random."""
     return [_statistics(row, tokens, random) for row in values]
 
 

@@ -1,0 +1,92 @@
+// Measures a page from inside, before its own scripts run; `way` says how the page is worked (benchmarks/pages/ways.py).
+
+const frame = () => new Promise(requestAnimationFrame);
+const painted = async () => { await frame(); await frame(); };
+const ready = () => document.body?.dataset.ready !== undefined;
+
+/** Milliseconds from the navigation until the first layer's tokens are painted, and until "next" is answered as well. */
+async function open() {
+  while (!way.laidOut()) await frame();
+  await painted();
+  const shown = performance.now();
+  while (!ready()) await frame();
+  const before = way.layer();
+  way.next();
+  while (way.layer() === before) await frame();
+  await painted();
+  return { painted: shown, usable: performance.now() };
+}
+
+/** Milliseconds of what `act` itself takes, until `done`, and until that is painted. */
+async function timed(act, done) {
+  const started = performance.now();
+  act();
+  const handled = performance.now() - started;
+  while (!done()) await new Promise((next) => { channel.port1.onmessage = next; channel.port2.postMessage(0); });
+  const drawn = performance.now() - started;
+  await painted();
+  return { handled, drawn, painted: performance.now() - started };
+}
+
+const channel = new MessageChannel();
+const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** The same of so many steps to the next layer, with the nodes that each leaves in the document. */
+async function switches(times) {
+  const found = [];
+  for (let step = 0; step < times; step += 1) {
+    await pause(100);
+    const before = way.layer();
+    found.push({ ...await timed(way.next, () => way.layer() !== before), nodes: nodes() });
+  }
+  return found;
+}
+
+/** The same of every keystroke of the queries. */
+async function keystrokes(queries) {
+  const found = [];
+  for (const query of queries) {
+    for (let length = 1; length <= query.length; length += 1) {
+      await pause(100);
+      const typed = query.slice(0, length);
+      found.push({ ...await timed(() => way.type(typed), () => way.answered(typed)), nodes: nodes() });
+    }
+  }
+  return found;
+}
+
+/** Milliseconds until something that takes no time is painted: the least that any of these can be. */
+async function floor(times) {
+  const found = [];
+  for (let step = 0; step < times; step += 1) {
+    await pause(100);
+    found.push((await timed(() => {}, () => true)).painted);
+  }
+  return found;
+}
+
+/** Nodes in the document, texts included. */
+function nodes() {
+  const walker = document.createTreeWalker(document, NodeFilter.SHOW_ALL);
+  let count = 1;
+  while (walker.nextNode()) count += 1;
+  return count;
+}
+
+/** By projection in view and polarity, every example: the activation as it is written, the tokens' texts joined. */
+const read = () => Object.fromEntries(way.columns().map((column) => [way.projection(column), {
+  positive: examplesIn(column.querySelector(".panel.positive")),
+  negative: examplesIn(column.querySelector(".panel.negative")),
+}]));
+
+const examplesIn = (panel) => [...panel.querySelectorAll(way.example)].map((example) => [
+  example.querySelector(".activation").textContent,
+  [...example.querySelectorAll(".token")].map((token) => token.textContent).join(""),
+]);
+
+/** Whether as many tokens as the first layer shows have a place on the screen. */
+function inPlace(tokens) {
+  return tokens.length >= way.tokens && tokens[way.tokens - 1].getBoundingClientRect().height > 0;
+}
+
+const opened = open();
