@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.pages.statistics import DRAWS, statistics_of
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.from_tables import shortest
+from loradash_assets.site.columns import shortest
 from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import (
     Cosine,
@@ -82,7 +82,7 @@ class LayerData:
 
     def _examples(self, activations: Activations, rows: NDArray[np.int64]) -> list[tuple[Example, ...]]:
         """Return examples of these activations in these rows, both (feature, example)."""
-        windows = shortest(self._windows(activations).ravel())
+        windows = shortest(self._windows(activations).ravel()).tolist()
         maps = self._minimaps(activations)
         occurrences = self._random.geometric(0.8, rows.shape).tolist()
         found: list[tuple[Example, ...]] = []
@@ -146,7 +146,9 @@ class LayerData:
         windows = values[self._random.integers(0, DRAWS, (drawn.size, WIDTH))]
         windows[:, WINDOW] = values[drawn]
         rows = self._random.integers(0, len(self._texts), drawn.size).tolist()
-        examples = tuple(self._example(row, shortest(window), 1) for row, window in zip(rows, windows, strict=True))
+        examples = tuple(
+            self._example(row, shortest(window).tolist(), 1) for row, window in zip(rows, windows, strict=True)
+        )
         return Sample(interval, float(values[start]), float(values[end - 1]), end - start, examples)
 
     def _neighbours(self) -> tuple[Neighbour, ...]:

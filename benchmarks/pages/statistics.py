@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loradash_assets.schema import DENSITY_MULTIPLES, QUANTILE_SHARES
-from loradash_assets.site.from_tables import shortest
+from loradash_assets.site.columns import shortest
 from loradash_assets.site.page import Histogram, Statistics
 
 DRAWS = 4096
@@ -25,7 +25,7 @@ def _statistics(values: Activations, tokens: int, random: np.random.Generator) -
     mean, std = float(exact.mean()), float(exact.std())
     cubes, fourths = (float(((exact - mean) ** power).mean()) for power in (3, 4))
     ranks = [int(np.ceil(float(share) * DRAWS)) - 1 for share in QUANTILE_SHARES]
-    low, high, *quantiles = shortest(values[[0, -1, *ranks]])
+    low, high, *quantiles = shortest(values[[0, -1, *ranks]]).tolist()
     effect, explained = float(random.lognormal(-1, 1)), random.beta(2, 2, 2).tolist()
     return Statistics(
         min=low,

@@ -49,7 +49,7 @@ def recorded(values: Sequence[float]) -> Array:
     array = np.asarray(values, np.float64)
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
-    return single if np.array_equal(shortest(single), array) else array
+    return single if np.array_equal(shortest(single), array, equal_nan=True) else array
 
 
 def shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:

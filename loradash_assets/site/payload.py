@@ -21,6 +21,7 @@ import numpy as np
 
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.columns import Array, pack, recorded, whole
+from loradash_assets.site.numbers import statistics_columns
 from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
 from loradash_assets.site.segments import Segments
 
@@ -29,6 +30,8 @@ NUMBERS = (  # what the overview says of each feature
     *("min", "max", "mean", "std", "skewness", "kurtosis", "effect_scale", "rms_effect"),
     *("token_omega_squared", "position_omega_squared", "count"),
 )
+FAINT = 5  # of 127
+LIKENESS = 10_000  # what stands for 1
 KINDS = ("read", "write", "coactivation")
 
 
@@ -98,8 +101,13 @@ def _values(examples: Iterable[Example]) -> dict[str, Array]:
         "activations": recorded(flat),
         "occurrences": whole([each.occurrences for each in examples]),
         "bins": whole([len(each.minimap) for each in examples]),
-        "minimap": np.frombuffer(b"".join(each.minimap for each in examples), np.int8),
+        "minimap": _drawn(np.frombuffer(b"".join(each.minimap for each in examples), np.int8)),
     }
+
+
+def _drawn(minimap: Array) -> Array:
+    """Return minimaps without values for which a picture of 16 pixels has no room, which compresses better."""
+    return np.where(np.abs(minimap.astype(np.int16)) < FAINT, np.int8(0), minimap)
 
 
 def _activations(example: Example) -> Iterator[float]:
@@ -131,10 +139,13 @@ class _Adapter:
         self._keep(layer, features)
         arrays = {
             "listed": _values(example for examples in lists for example in examples),
+            "all": statistics_columns([each.statistics for each in features]),
+            "filtered": statistics_columns([each.filtered for each in features]),
             "drawn": drawn.arrays() | _values(example for sample in samples for example in sample.examples),
         }
         header = {
-            "features": [_described(feature) for feature in features],
+            "histograms": [_histogram(feature.statistics.histogram) for feature in features],
+            "samples": [[_sample(sample) for sample in feature.samples] for feature in features],
             "cosines": [(each.first, each.second, each.cosine) for each in layer.cosines],
         }
         return pack(header, {f"{kind}.{name}": array for kind, of in arrays.items() for name, array in of.items()})
@@ -177,9 +188,9 @@ class _Adapter:
         arrays = {
             "counts": whole([len(neighbours) for neighbours in lists]),
             "features": whole([numbers[each.layer, each.projection, each.component] for each in found]),
-            "likeness": np.array([each.likeness for each in found], np.float32),
+            "likeness": whole([round(each.likeness * LIKENESS) for each in found]),
         }
-        return pack({"kinds": KINDS}, arrays)
+        return pack({"kinds": KINDS, "one": LIKENESS}, arrays)
 
 
 _NO_DENSITY = (None, None, None, None)
@@ -197,25 +208,25 @@ def _numbers(values: Iterable[float | None]) -> Array:
     return np.array([np.nan if value is None else value for value in values], np.float32)
 
 
-def _described(feature: Feature) -> dict[str, Any]:
-    return {
-        "statistics": _statistics(feature.statistics),
-        "filtered": feature.filtered and {**_statistics(feature.filtered), "histogram": None},
-        "samples": [_sample(sample) for sample in feature.samples],
-    }
-
-
 def _sample(sample: Sample) -> dict[str, Any]:
     """Return what is said of a sample, with bounds of six digits."""
     bounds = {"low": float(f"{sample.low:.6g}"), "high": float(f"{sample.high:.6g}")}
     return {"interval": sample.interval, **bounds, "count": sample.count}
 
 
-def _statistics(statistics: Statistics) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(statistics)
-    return {**fields, "histogram": statistics.histogram and _histogram(statistics.histogram)}
+def _histogram(histogram: Histogram | None) -> dict[str, Any] | None:
+    """Return what the picture shows: counts, those on either side of zero in the bin across it, edges of six digits.
 
-
-def _histogram(histogram: Histogram) -> dict[str, Any]:
-    """Return the counts, and edges of six digits, which is more than a picture shows."""
-    return {**msgspec.structs.asdict(histogram), "edges": [float(f"{edge:.6g}") for edge in histogram.edges]}
+    Of edges at equal distances, as ours are, the first and the last.
+    """
+    if histogram is None:
+        return None
+    edges = np.array(histogram.edges)
+    equal = np.linspace(edges[0], edges[-1], edges.size)
+    across = np.flatnonzero((edges[:-1] < 0) & (edges[1:] > 0)).tolist()
+    shown = edges[[0, -1]] if np.allclose(edges, equal, rtol=0, atol=1e-6 * np.ptp(edges)) else edges
+    return {
+        "edges": [float(f"{edge:.6g}") for edge in shown],
+        "total": histogram.total,
+        "across": [[histogram.negative[bin_], histogram.positive[bin_]] for bin_ in across],
+    }

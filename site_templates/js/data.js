@@ -136,13 +136,25 @@ class Adapter {
       projection: this.projectionOf(number),
       component: this.componentOf(number),
       keys: this.keys[number],
-      statistics: part.features[row].statistics,
-      filtered: part.features[row].filtered,
+      statistics: { ...statisticsOf(part, "all", row), histogram: part.histograms[row] },
+      filtered: Number.isNaN(part["filtered.min"][row]) ? null : statisticsOf(part, "filtered", row),
       examples: POLARITIES.map((_, side) => new ExampleList(listed, windows.lists[2 * number + side], windows.lists[2 * number + side + 1])),
-      samples: part.features[row].samples.map((each) => ({ ...each, examples: new ExampleList(samples, lists[sample], lists[++sample]) })),
+      samples: part.samples[row].map((each) => ({ ...each, examples: new ExampleList(samples, lists[sample], lists[++sample]) })),
     }));
     return { index: this.layers[place], place, features, cosines: part.cosines };
   }
+}
+
+const SEVERAL = { quantiles: 9, density: 4 }; // values per feature
+
+/** Return a feature's statistics as an object; null for what is not known. */
+function statisticsOf(part, kind, row) {
+  const known = (value) => (Number.isNaN(value) ? null : value);
+  return Object.fromEntries(Object.entries(columnsOf(part, kind)).map(([name, column]) => {
+    if (!(name in SEVERAL)) return [name, known(exact(column, row))];
+    const first = row * SEVERAL[name];
+    return [name, Number.isNaN(column[first]) ? null : Array.from({ length: SEVERAL[name] }, (_, place) => exact(column, first + place))];
+  }));
 }
 
 function columnsOf(part, kind) {

@@ -67,12 +67,12 @@ class FeatureView {
       element("h2", {}, "Across the range ", element("small", {}, "tokens drawn at random, from the highest interval down")), element("div", { class: "sides" }, ...parts))];
   }
 
-  alike(feature, { kinds, lists, features, likeness }) {
+  alike(feature, { kinds, lists, features, likeness, one }) {
     const columns = kinds.map((kind, place) => {
       const list = kinds.length * feature.number + place;
       const items = Array.from(features.subarray(lists[list], lists[list + 1]), (other, rank) =>
         element("li", {}, element("a", { href: numberAddress(feature.adapter, other) }, ...visible(shortName(feature.adapter, other))), " ",
-          element("data", { value: String(likeness[lists[list] + rank]) }, likeness[lists[list] + rank].toFixed(3).replace("-", "−"))));
+          element("span", { class: "likeness" }, (likeness[lists[list] + rank] / one).toFixed(3).replace("-", "−"))));
       const [name, meaning] = NEIGHBOUR_KINDS[kind];
       return element("section", { "aria-label": name, class: "neighbours" }, element("h3", {}, name), element("p", { class: "aside" }, meaning),
         items.length ? element("ol", {}, ...items) : quiet("None that can be compared."));

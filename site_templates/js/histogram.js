@@ -3,10 +3,12 @@
 const HISTOGRAM = { width: 320, height: 96, base: 80 };
 
 /** Return [start, end, count, class] per bar; a bin across zero is cut there. */
-function histogramBars({ edges, total, positive, negative }) {
+function histogramBars({ edges, total, across }) {
+  const equal = edges.length === 2; // then they are the first and the last
+  const edge = (bin) => (equal ? edges[0] + ((edges[1] - edges[0]) * bin) / total.length : edges[bin]);
   return total.flatMap((all, bin) => {
-    const [start, end] = [edges[bin], edges[bin + 1]];
-    if (start < 0 && end > 0) return [[start, 0, negative[bin], "below"], [0, end, positive[bin], "above"]];
+    const [start, end] = [edge(bin), edge(bin + 1)];
+    if (start < 0 && end > 0 && across.length) return [[start, 0, across[0][0], "below"], [0, end, across[0][1], "above"]];
     return [[start, end, all, end <= 0 ? "below" : "above"]];
   });
 }

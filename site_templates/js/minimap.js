@@ -8,7 +8,7 @@ function minimapBars(values, sign) {
   let path = "";
   values.forEach((value, bin) => {
     const tall = (Math.max(sign * value, 0) / 127) * middle;
-    if (tall > 0.3) path += `M${(bin * wide).toFixed(1)} ${middle}v${(-sign * tall).toFixed(1)}h${wide.toFixed(1)}V${middle}z`;
+    if (tall > 0) path += `M${(bin * wide).toFixed(1)} ${middle}v${(-sign * tall).toFixed(1)}h${wide.toFixed(1)}V${middle}z`;
   });
   return path;
 }

@@ -17,6 +17,7 @@ from loradash_assets.site.page import (
     Cosine,
     Example,
     Feature,
+    Histogram,
     Layer,
     Neighbour,
     Neighbours,
@@ -32,9 +33,11 @@ from tests.pages import Reader, unpack
 from tests.site import samples
 from tests.site.hostile import HOSTILE
 
+ROUGH = ("skewness", "kurtosis", "token_omega_squared", "position_omega_squared")  # carried with six digits
+
 
 def read_page(packed: dict[str, str]) -> Page:
-    """Read the page back, without the whole examples."""
+    """Read the page back, without the whole examples and the histograms."""
     reader = Reader(packed)
     adapters = tuple(_adapter(reader, number, header) for number, header in enumerate(reader.head["adapters"]))
     return Page(reader.head["title"], adapters)
@@ -60,27 +63,46 @@ def _features(reader: Reader, adapter: int, header: dict[str, Any]) -> list[Feat
     rows = [sum(other[0] == place[0] for other in places[:number]) for number, place in enumerate(places)]
     lists, made = reader.lists(adapter), list[Feature]()
     names = [
-        (header["layers"][layer], header["projections"][projection], None if component < 0 else component)
+        {
+            "layer": header["layers"][layer],
+            "projection": header["projections"][projection],
+            "component": None if component < 0 else component,
+        }
         for layer, projection, component in places
     ]
     alike = _neighbours(reader.parts[f"neighbours-{adapter}"], names)
     for number, (layer, _, _) in enumerate(places):
         part = reader.parts[f"layer-{adapter}-{layer}"]
-        described = part["features"][rows[number]]
-        skipped = sum(len(each["samples"]) for each in part["features"][: rows[number]])
-        filtered = described["filtered"] and msgspec.convert(described["filtered"], Statistics)
+        skipped = sum(map(len, part["samples"][: rows[number]]))
         made.append(
             Feature(
-                *names[number],
-                dict(zip(POLARITIES, header["keys"][number], strict=True)),
-                msgspec.convert(described["statistics"], Statistics),
-                *(tuple(lists[number][polarity]) for polarity in POLARITIES),
-                _samples(reader, part, described["samples"], skipped),
-                filtered,
-                alike[number],
+                **names[number],
+                keys=dict(zip(POLARITIES, header["keys"][number], strict=True)),
+                statistics=_statistics(part, "all", rows[number]),
+                positive=tuple(lists[number]["positive"]),
+                negative=tuple(lists[number]["negative"]),
+                samples=_samples(reader, part, part["samples"][rows[number]], skipped),
+                filtered=_statistics(part, "filtered", rows[number]),
+                neighbours=alike[number],
             )
         )
     return made
+
+
+def _statistics(part: dict[str, Any], kind: str, row: int) -> Any:
+    """Return a feature's statistics, each float32 as its shortest decimal; None if the smallest is not known."""
+    fields: dict[str, Any] = {}
+    for name, column in part.items():
+        if not name.startswith(f"{kind}."):
+            continue
+        wide = {"quantiles": 9, "density": 4}.get(name := name.removeprefix(f"{kind}."), 1)
+        values = [None if np.isnan(each) else float(str(each)) for each in column[row * wide : (row + 1) * wide]]
+        fields[name] = values[0] if wide == 1 else None if values[0] is None else values
+    return (
+        None
+        if fields["min"] is None
+        else msgspec.convert({**fields, "tied": fields["tied"] == 1}, Statistics, strict=False)
+    )
 
 
 def _samples(reader: Reader, part: dict[str, Any], described: list[Any], skipped: int) -> tuple[Sample, ...]:
@@ -93,31 +115,45 @@ def _samples(reader: Reader, part: dict[str, Any], described: list[Any], skipped
     return tuple(made)
 
 
-def _neighbours(part: dict[str, Any], names: list[Any]) -> list[Neighbours]:
+def _neighbours(part: dict[str, Any], names: list[dict[str, Any]]) -> list[Neighbours]:
     made, place = list[Neighbours](), 0
     counts = iter(part["counts"].tolist())
     for _ in names:
         kinds: dict[str, tuple[Neighbour, ...]] = {}
         for kind in part["kinds"]:
             numbers = range(place, place := place + next(counts))
-            kinds[kind] = tuple(Neighbour(*names[part["features"][at]], float(part["likeness"][at])) for at in numbers)
+            kinds[kind] = tuple(
+                Neighbour(**names[part["features"][at]], likeness=int(part["likeness"][at]) / part["one"])
+                for at in numbers
+            )
         made.append(Neighbours(**kinds))
     return made
 
 
 def as_carried(page: Page) -> Page:
-    """Round the histograms' edges and the samples' bounds as the page carries them; leave out the whole examples."""
+    """Round what the page carries with six digits; leave out the histograms and the whole examples."""
 
     def six(value: float) -> float:
         return float(f"{value:.6g}")
 
+    def strong(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        """Leave out what a minimap's picture cannot show."""
+        return tuple(
+            msgspec.structs.replace(each, minimap=bytes(value if 5 <= value <= 251 else 0 for value in each.minimap))
+            for each in examples
+        )
+
     def rounded(feature: Feature) -> Feature:
-        histogram = feature.statistics.histogram
-        assert histogram is not None
-        carried = msgspec.structs.replace(histogram, edges=tuple(map(six, histogram.edges)))
-        drawn = (msgspec.structs.replace(each, low=six(each.low), high=six(each.high)) for each in feature.samples)
-        statistics = msgspec.structs.replace(feature.statistics, histogram=carried)
-        return msgspec.structs.replace(feature, statistics=statistics, samples=tuple(drawn))
+        samples = (
+            Sample(each.interval, six(each.low), six(each.high), each.count, strong(each.examples))
+            for each in feature.samples
+        )
+        known = msgspec.structs.asdict(feature.statistics)
+        rough = {name: known[name] and six(known[name]) for name in ROUGH}
+        rough["density"] = known["density"] and tuple(map(six, known["density"]))
+        statistics = msgspec.structs.replace(feature.statistics, histogram=None, **rough)
+        lists = {polarity: strong(feature.examples(polarity)) for polarity in POLARITIES}
+        return msgspec.structs.replace(feature, statistics=statistics, samples=tuple(samples), **lists)
 
     return with_features(page, rounded)
 
@@ -176,7 +212,7 @@ def test_a_window_that_its_whole_example_does_not_have_keeps_its_own_text() -> N
 def test_neighbours_and_minimaps_read_back_as_they_were() -> None:
     def likened(feature: Feature) -> Feature:
         other = Neighbour(0, "up_proj", None, -0.5)
-        minimap = bytes(range(250, 256))
+        minimap = bytes([127, 5, 128, 251])  # 127, 5, -128, -5
         examples = tuple(msgspec.structs.replace(each, minimap=minimap) for each in feature.positive)
         neighbours = Neighbours(read=(other,), coactivation=(other, Neighbour(5, "q_proj", 2, 0.25)))
         return msgspec.structs.replace(feature, positive=examples, neighbours=neighbours)
@@ -186,6 +222,14 @@ def test_neighbours_and_minimaps_read_back_as_they_were() -> None:
         likened,
     )
     assert read_page(parts(page, {})) == as_carried(page)
+
+
+def test_what_a_minimap_s_picture_cannot_show_is_left_out() -> None:
+    example = Example(1.0, 0, 0, None, ("a",), (1.0,), 0, 1, bytes([4, 5, 252, 251, 0]))
+    feature = Feature(0, "up_proj", None, {"positive": "p", "negative": "n"}, Statistics(-1.0, 2.0), (example,), ())
+    page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
+    (read,) = read_page(parts(page, {})).features()
+    assert read[1].positive[0].minimap == bytes([0, 5, 0, 251, 0])
 
 
 def test_hostile_text_reads_back_as_it_was() -> None:
@@ -243,6 +287,27 @@ def test_filtered_statistics_are_carried_without_their_histogram() -> None:
     )
     page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
     assert read_page(parts(page, {})) == page
+
+
+def carried_histogram(*edges: float) -> dict[str, Any]:
+    """Return what a page carries of a histogram with these edges."""
+    bins = range(1, len(edges))
+    histogram = Histogram(edges, *(tuple(factor * each for each in bins) for factor in (100, 10, 1)))
+    feature = Feature(
+        0, "up_proj", None, {"positive": "p", "negative": "n"}, Statistics(-1, 2, histogram=histogram), (), ()
+    )
+    page = Page("t", (Adapter(None, "a", {}, (Layer(0, (Projection("up_proj", (feature,)),)),)),))
+    return unpack(parts(page, {})["layer-0-0"])["histograms"][0]
+
+
+def test_a_histogram_has_what_its_picture_shows() -> None:
+    assert carried_histogram(-1, -0.3333333333, 0.3333333333, 1) == {
+        "edges": [-1, 1],
+        "total": [100, 200, 300],
+        "across": [[2, 20]],
+    }
+    assert carried_histogram(-1, 0, 1) == {"edges": [-1, 1], "total": [100, 200], "across": []}
+    assert carried_histogram(0.25, 0.5, 2) == {"edges": [0.25, 0.5, 2], "total": [100, 200], "across": []}
 
 
 def test_a_histogram_is_optional() -> None:
