@@ -236,6 +236,8 @@ def render(data: Path | None, output: Path | None) -> None:
 
     It shows the last build's results, or those in a data file of this program or of the original.
     """
+    from loradash_assets.site.files import copy_dashboard
+
     settings = _settings()
     if data is not None:
         target = output or Path(_dashboard(settings).name)
@@ -249,17 +251,17 @@ def render(data: Path | None, output: Path | None) -> None:
             _run(settings, ["interpretations", "dashboard"], upstream=False)
         except RunError as error:
             raise click.ClickException(f"{error}\n('loradash build' makes what is missing)") from error
-        _copy(_dashboard(settings), output)
         target = output or _dashboard(settings)
+        if target.resolve() != _dashboard(settings).resolve():
+            copy_dashboard(_dashboard(settings), target)
     click.echo(f"Dashboard: {target.resolve()}")
 
 
 def _render_file(settings: Settings, data: Path, target: Path) -> None:
     from annotation_server.document import DocumentError, read_interpretations
-    from loradash_assets.site.build import render_dashboard
+    from loradash_assets.site.files import save_dashboard
     from loradash_assets.site.from_export import ExportError, page_from_export
     from loradash_assets.site.page import Note
-    from loradash_assets.store import write_atomically
 
     try:
         document = read_interpretations(settings.resolve(settings.annotations.interpretations_file))
@@ -267,7 +269,7 @@ def _render_file(settings: Settings, data: Path, target: Path) -> None:
     except (ExportError, DocumentError) as error:
         raise click.ClickException(str(error)) from error
     notes = {key: Note(entry.text, entry.starred, entry.last_modified) for key, entry in document.entries.items()}
-    write_atomically(target, render_dashboard(page, notes).encode())
+    save_dashboard(page, notes, target, settings.dashboard.largest_file)
 
 
 def _annotation_option(field: str, **options: Any) -> Callable[[Command], Command]:

@@ -228,6 +228,14 @@ class DashboardSettings(_Section):
 
     title: Text = _setting("LoRA activations", "the page's title")
     output_dir: Name = _setting("output", "directory for the dashboard, the report and the data files")
+    single_file_mb: Annotated[float, Field(ge=0, le=500)] = _setting(
+        32, "MB of data up to which the dashboard is one file; a larger one loads most of them from files beside it"
+    )
+
+    @property
+    def largest_file(self) -> int:
+        """`single_file_mb` in bytes."""
+        return round(self.single_file_mb * 1e6)
 
 
 class AnnotationSettings(_Section):

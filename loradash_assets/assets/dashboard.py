@@ -99,7 +99,8 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
         digests = {name: entry.digest for name, entry in entries.items()}
         runs = [(each.label, asdict(each.run)) for each in site.adapters]
         look = (site.title, resources_version("site_templates")) if output.is_page else ()
-        made_from = (digests, runs, *look)
+        size = (site.largest_file,) if output == DASHBOARD else ()
+        made_from = (digests, runs, *look, *size)
         return result(context, project, output.name, made_from, build, describe, module=MODULE, asset_key=key)
 
     return made
@@ -134,6 +135,7 @@ def _site(project: Project, adapters: Layers, entries: Mapping[str, Entry]) -> S
         adapters=[_adapter(number, *adapter, entries) for number, adapter in enumerate(adapters)],
         prompts=entries["prompts"].path,
         interpretations=notes.path,
+        largest_file=project.settings.dashboard.largest_file,
     )
 
 

@@ -196,6 +196,7 @@ class SiteInputs:
     adapters: Sequence[AdapterInputs]
     prompts: Path
     interpretations: Path
+    largest_file: int  # bytes of data up to which the dashboard is one file
 
     def texts(self) -> dict[int, Text]:
         """Return every example of which the dashboard shows a token, by its dataset row."""

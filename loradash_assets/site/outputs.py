@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.export import activations_data
+from loradash_assets.site.files import remove_data, save_dashboard
 from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
 from loradash_assets.site.page import Adapter, Note, Page
@@ -81,11 +81,9 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
 
 
 def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
-    """Write the dashboard: one HTML file that needs nothing else, with the notes that are known now."""
+    """Write the dashboard: one HTML file, if its data fit, that needs nothing else, with the notes known now."""
     notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
-    html = render_dashboard(dashboard_page(site), notes).encode()
-    write_atomically(target / DASHBOARD_FILE, html)
-    return {"bytes": len(html)}
+    return save_dashboard(dashboard_page(site), notes, target / DASHBOARD_FILE, site.largest_file)
 
 
 def dashboard_page(site: SiteInputs) -> Page:
@@ -117,8 +115,14 @@ def is_published(entry: Entry, target: Path) -> bool:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Copy every result file below `source` to `target`, each atomically, unless it is there with the same bytes."""
-    for file in sorted(file for file in source.rglob("*") if file.is_file() and file.name != "manifest.json"):
+    """Copy every result file below `source` to `target`, each atomically, unless it is there with the same bytes.
+
+    A page comes after the data files that it needs; those that no page needs any more go.
+    """
+    files = [file for file in source.rglob("*") if file.is_file() and file.name != "manifest.json"]
+    for file in sorted(files, key=lambda file: (file.parent == source, file)):
         copy = target / file.relative_to(source)
         if not copy.is_file() or file_digest(copy) != file_digest(file):
             copy_atomically(file, copy)
+    if (source / DASHBOARD_FILE).is_file():
+        remove_data(target / DASHBOARD_FILE, keep={file.name for file in files})

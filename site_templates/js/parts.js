@@ -28,7 +28,7 @@ function loadFile(name, address) {
 let policy; // made once: its name is used up
 function filePolicy() {
   const checked = (address) => {
-    if (!/^[^/:?#\\]+\/[a-z0-9-]+\.js$/.test(address)) throw new TypeError(`not a data file: ${address}`);
+    if (!/^(?!\.\.?\/)[^/:?#\\]+\/[a-z0-9-]+\.js$/.test(address)) throw new TypeError(`not a data file: ${address}`);
     return address;
   };
   policy ??= globalThis.trustedTypes?.createPolicy("loradash", { createScriptURL: checked }) ?? { createScriptURL: checked };

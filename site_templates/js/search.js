@@ -120,10 +120,12 @@ function joined({ strings, tokens, start, stop, offsets }, first) {
   return { text: pieces.join(""), starts, first };
 }
 
-/** Return `text` as nodes in which the first match of `wanted` (in lower case) is marked. */
+const BEFORE_MATCH = 24; // letters
+
+/** Return `text`, from shortly before the first match of `wanted` (in lower case), as nodes in which that is marked. */
 function withMatch(text, wanted) {
   const at = text.toLowerCase().indexOf(wanted);
   if (at < 0) return visible(text);
-  const end = at + wanted.length;
-  return [...visible(text.slice(0, at)), element("mark", {}, ...visible(text.slice(at, end))), ...visible(text.slice(end))];
+  const [start, end] = [at > BEFORE_MATCH ? at - BEFORE_MATCH : 0, at + wanted.length];
+  return [start ? "…" : "", ...visible(text.slice(start, at)), element("mark", {}, ...visible(text.slice(at, end))), ...visible(text.slice(end))];
 }

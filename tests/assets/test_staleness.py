@@ -44,6 +44,7 @@ SETTINGS: dict[str, tuple[Any, frozenset[str]]] = {
     "tables.random_samples": (0, SHOWN),
     "tables.sample_seed": (1, SHOWN),
     "dashboard.title": ("Another", PAGES),
+    "dashboard.single_file_mb": (0, frozenset({"dashboard"})),
     "dashboard.output_dir": ("elsewhere", NOTHING),
     "annotations.interpretations_file": ("others.json", NOTHING),
     "annotations.port": (1234, NOTHING),

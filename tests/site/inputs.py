@@ -75,4 +75,4 @@ def save_site_inputs(
     ]
     pq.write_table(pa.Table.from_pylist(rows, PROMPTS), directory / "prompts.parquet", row_group_size=group)
     pq.write_table(INTERPRETATIONS.empty_table(), directory / "interpretations.parquet")
-    return SiteInputs("title", adapters, prompts=directory, interpretations=directory)
+    return SiteInputs("title", adapters, prompts=directory, interpretations=directory, largest_file=2**24)
