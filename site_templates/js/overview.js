@@ -130,7 +130,7 @@ class Overview {
     this.table.fill(rows, choices.sort, choices.order);
     this.table.element.scrollTop = 0;
     this.tally.textContent = searching && !this.ready ? "Reading the texts…" : `${count(rows.length)} of ${count(adapter.size)} features`;
-    document.body.dataset.results = String(rows.length);
+    if (!searching || this.ready) document.body.dataset.results = choices.q;
   }
 
   passes(feature) {
