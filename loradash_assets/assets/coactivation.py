@@ -39,7 +39,7 @@ def coactivation_asset(adapter: Adapter) -> dg.AssetsDefinition:
         def build(directory: Path) -> Facts:
             from loradash_assets.compute.coactivation import write_coactivation
 
-            return dict(write_coactivation(features.path, activations.path, directory, basis))
+            return {**write_coactivation(features.path, activations.path, directory, basis), "basis": basis}
 
         def describe(entry: Entry) -> Metadata:
             table = pq.read_table(entry.path / "coactivation.parquet")

@@ -43,9 +43,10 @@ class _Output:
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
-DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True)
+WITH_COACTIVATION = (*STAGES, COACTIVATION)
+DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True, stages=WITH_COACTIVATION)
 OF_ALL_ADAPTERS = (
-    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=(*STAGES, COACTIVATION)),
+    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=WITH_COACTIVATION),
     DASHBOARD,
     _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
 )
@@ -142,11 +143,15 @@ def _site(project: Project, adapters: Layers, entries: Mapping[str, Entry]) -> S
 def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapping[str, Entry]) -> AdapterInputs:
     stages = {stage: entries[f"{stage}_{number}"] for stage in STAGES}
     tables = {layer: entries[f"{layer_name(layer)}_{number}"] for layer in layers}
+    run = _run([*(entries[name] for name in SOURCES), stages["features"], stages["activations"]], tables)
     coactivation = entries.get(f"{COACTIVATION}_{number}")
+    if coactivation is not None and coactivation.facts.get("basis") != run.basis:
+        reason = "'coactivation' was made with another tables.basis than 'top_tokens': materialise it again"
+        raise dg.Failure(reason, allow_retries=False)
     return AdapterInputs(
         name=adapter.name,
         label=adapter.label,
-        run=_run([*(entries[name] for name in SOURCES), stages["features"], stages["activations"]], tables),
+        run=run,
         layers={layer: entry.path for layer, entry in tables.items()},
         features=stages["features"].path,
         geometry=stages["geometry"].path,

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from loradash_assets.compute.adapter_files import CONFIG, weights_file
 from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.features import AdaptedModule, projection_counts, read_catalogue
-from loradash_assets.compute.geometry import ModuleDirections
 from loradash_assets.compute.model import load_config
 from loradash_assets.store import file_digest
 
@@ -69,11 +68,4 @@ def read_modules(directory: Path) -> list[AdaptedModule]:
         )
         for row in rows
         if row["component"] == 0
-    ]
-
-
-def read_directions(directory: Path) -> list[ModuleDirections]:
-    """Return what each module reads and writes."""
-    return [
-        ModuleDirections(module.layer, module.projection, module.A, module.B.T) for module in read_modules(directory)
     ]

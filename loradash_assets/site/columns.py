@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+from loradash_assets.site.arrow import shortest
 
 Array = NDArray[np.number[Any]]
 GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
@@ -50,11 +51,6 @@ def recorded(values: Sequence[float]) -> Array:
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     return single if np.array_equal(shortest(single), array, equal_nan=True) else array
-
-
-def shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return each float32 as the float64 whose decimal form is the float32's shortest one (0.1, not 0.1000000015)."""
-    return pa.array(values).cast(pa.string()).cast(pa.float64()).to_numpy()
 
 
 def _shuffled(array: Array) -> bytes:

@@ -73,6 +73,7 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
         "features": adapter.feature_table,
         "coactivation": pq.read_table(adapter.coactivation / "coactivation.parquet"),
         "cosines": adapter.cosines,
+        "neighbours": pq.read_table(adapter.geometry / "neighbours.parquet"),
     }
     return {
         name: table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
