@@ -40,18 +40,19 @@ class LayerView {
   content(layer, address) {
     const chosen = this.chosen(address);
     fillColumns(this.names, chosen, () => this.choose(chosen, layer));
-    const columns = this.names.filter((name) => chosen.has(name)).flatMap((name) => this.column(layer, name, address));
-    byId("cosines").replaceChildren(...cosineTable(layer.cosines));
+    const shown = this.names.filter((name) => chosen.has(name)).map((name) => layer.features.filter(({ projection }) => projection === name));
+    const choices = shown.filter((components) => components.length).map((components) => [this.featureAmong(components, address), components]);
+    const columns = choices.map(([feature, components]) => column(this.page.notebook, feature, components,
+      ({ component }) => this.amend({ [`component.${feature.projection}`]: component }, layer)));
+    byId("cosines").replaceChildren(...cosineTable(layer.cosines, choices.map(([feature]) => feature)));
     this.ready(this.place + 1);
     return columns.length ? columns : [quiet("None of the chosen projections is adapted in this layer. Choose others above.")];
   }
 
-  column(layer, name, address) {
-    const components = layer.features.filter(({ projection }) => projection === name);
-    if (components.length === 0) return [];
-    const wanted = numberIn(address, `component.${name}`);
-    const feature = components.find(({ component }) => component === wanted) ?? components[0];
-    return [column(this.page.notebook, feature, components, ({ component }) => this.amend({ [`component.${name}`]: component }, layer))];
+  /** Return the feature to show of a module: that of the component in the address, or the first. */
+  featureAmong(components, address) {
+    const wanted = numberIn(address, `component.${components[0].projection}`);
+    return components.find(({ component }) => component === wanted) ?? components[0];
   }
 
   choose(chosen, layer) {
