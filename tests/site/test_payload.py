@@ -128,7 +128,7 @@ def test_a_page_reads_back_as_it_was() -> None:
     tables = [samples.layer_tables(layer, samples.texts(3), rank=rank) for layer, rank in ((-1, 1), (0, 1), (5, 3))]
     one = samples.page(tables, warnings=["one", "two"])
     page = Page(
-        one.title, (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, one.adapters[0].layers[:1]))
+        one.title, (*one.adapters, Adapter("step-200", "step-200", {"Adapter": "b"}, list(one.adapters[0].layers)[:1]))
     )
     assert all(len(feature.samples) == 3 for _, feature in page.features())
     assert read_page(unpack(payload(page, {}))) == as_carried(page)
