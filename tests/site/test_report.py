@@ -115,12 +115,12 @@ def test_the_csv_joins_notes_with_best_examples() -> None:
         "last_modified": "2024-01-20T10:30:00Z",
     }
     (row,) = rows(report_csv(ours, table(note("layer_0_up_proj_negative", 'say "two",\nthen stop', True, **fields))))
-    best = list(ours.adapters[0].layers)[0].projections[5].features[0].negative[0]
+    best = next(iter(ours.adapters[0].layers)).projections[5].features[0].negative[0]
     assert row["text"] == 'say "two",\nthen stop'
     assert (row["layer"], row["component"], row["starred"]) == ("0", "", "True")
     assert float(row["best_activation"]) == best.activation < 0
     assert row["best_token"].lstrip("'") == best.tokens[best.target]
-    statistics = list(ours.adapters[0].layers)[0].projections[5].features[0].statistics
+    statistics = next(iter(ours.adapters[0].layers)).projections[5].features[0].statistics
     for name in ("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared"):
         assert float(row[name]) == getattr(statistics, name)
 
