@@ -64,6 +64,8 @@ def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
     filtered = {(row["projection"], row["component"]): _statistics(row) for row in tables.filtered.to_pylist()}
     neighbours = neighbours_of(tables.neighbours)
     projections: dict[str, list[Feature]] = {}
+    # Those of the rows of A are no cosines of singular directions; where the rank is 1, they are the same.
+    raw = max(ranks.values(), default=1) == 1 or "svd" not in tables.statistics["basis"].to_pylist()
     for row in tables.statistics.to_pylist():
         name = row["projection"]
         key = name, row["component"]
@@ -73,7 +75,7 @@ def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
     return Layer(
         tables.layer,
         tuple(Projection(name, tuple(features)) for name, features in projections.items()),
-        tuple(Cosine(row["first"], row["second"], row["cosine"]) for row in tables.cosines.to_pylist()),
+        tuple(Cosine(row["first"], row["second"], row["cosine"]) for row in tables.cosines.to_pylist() if raw),
     )
 
 

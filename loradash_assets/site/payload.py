@@ -22,7 +22,18 @@ import numpy as np
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.columns import Array, pack, recorded, whole
 from loradash_assets.site.numbers import statistics_columns
-from loradash_assets.site.page import Adapter, Cosine, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
+from loradash_assets.site.page import (
+    Adapter,
+    Cosine,
+    Example,
+    Feature,
+    Histogram,
+    Layer,
+    Note,
+    Page,
+    Sample,
+    Statistics,
+)
 from loradash_assets.site.segments import Segments
 
 HEAD = "head"

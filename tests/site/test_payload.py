@@ -69,7 +69,7 @@ def _features(reader: Reader, adapter: int, header: dict[str, Any]) -> list[Feat
     places = list(zip(*columns, strict=True))
     rows = [sum(other[0] == place[0] for other in places[:number]) for number, place in enumerate(places)]
     lists, made = reader.lists(adapter), list[Feature]()
-    names = [
+    names: list[dict[str, Any]] = [
         {
             "layer": header["layers"][layer],
             "projection": header["projections"][projection],
