@@ -21,14 +21,15 @@ from loradash_assets.site.arrow import shortest
 
 Array = NDArray[np.number[Any]]
 GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
-LEVEL = 6  # 9 takes more than twice the time for 1% less
+LEVEL = 6  # 9 takes more than twice the time for a thousandth less
+MEMORY = 5  # blocks short enough to tell one array from the next: 4% less than with 8
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     """Return the header and the arrays as base64; the same content gives the same text."""
     named = [(name, array.dtype.str[1:], array.size) for name, array in arrays.items()]
     start = msgspec.json.encode({**header, "arrays": named})
-    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP, MEMORY, zlib.Z_FILTERED)
     pieces = [len(start).to_bytes(4, "little"), start, *map(_shuffled, arrays.values())]
     data = b"".join(map(compressor.compress, pieces)) + compressor.flush()
     return base64.b64encode(data).decode("ascii")

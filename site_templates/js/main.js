@@ -105,6 +105,7 @@ function installExport(notebook, entries) {
 }
 
 async function main() {
+  openAhead(["head", "windows-0", "texts-0", ...(readAddress().size ? [] : ["layer-0-0"])]);
   installTheme();
   display.restore();
   const data = await openData();

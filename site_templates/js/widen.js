@@ -45,7 +45,7 @@ function drawWindow(shown) {
   const { context, from, to, values } = shown;
   const focused = context.contains(document.activeElement);
   hideTooltip();
-  context.replaceChildren(...tokenSpans(shown, from, to, values));
+  context.replaceChildren(...new Run(shown.feature, shown.example, shown.texts, from, to, values ?? null).spans());
   context.classList.toggle("partial", from > 0 || to < shown.length);
   context.querySelector(".target").tabIndex = 0;
   if (focused) context.querySelector(".target").focus({ preventScroll: true });
