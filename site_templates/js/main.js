@@ -57,22 +57,30 @@ class Dashboard {
   show(make) {
     hideTooltip();
     this.notebook.unwatchAll();
+    const whole = scrollY > 0 || readAddress().has("example"); // asked for before there is a new layout to wait for
     byId("view").replaceChildren(...make());
+    finish(whole);
   }
 
   go(steps) {
     const address = this.view.beside(steps);
-    if (address) location.hash = address;
+    if (address) this.visit(address);
+  }
+
+  /** Go to an address, at once: a change of `location.hash` is told only after a turn through the browser. */
+  visit(address) {
+    if (address !== location.hash) history.pushState(null, "", address);
+    return this.follow();
   }
 
   install() {
     const select = byId("layer");
-    select.addEventListener("change", () => { location.hash = this.views.layer.addressAt(Number(select.value)); });
+    select.addEventListener("change", () => this.visit(this.views.layer.addressAt(Number(select.value))));
     fillAdapters(this.data.adapters, (adapter) => {
       const address = readAddress();
       if (adapter.name === null) address.delete("adapter");
       else address.set("adapter", adapter.name);
-      location.hash = String(address);
+      this.visit(`#${address}`);
     });
     byId("previous").addEventListener("click", () => this.go(-1));
     byId("next").addEventListener("click", () => this.go(1));

@@ -198,8 +198,7 @@ class Overview {
   /** Go to the search from anywhere. */
   focusSearch() {
     if (this.page.view === this) { this.input.focus(); return; }
-    location.hash = addressOf(this.page.adapter, { view: "overview" });
-    addEventListener("hashchange", () => setTimeout(() => this.input?.focus()), { once: true });
+    this.page.visit(addressOf(this.page.adapter, { view: "overview" })).then(() => this.input.focus());
   }
 }
 

@@ -24,7 +24,10 @@ function samplesPanel(feature, label) {
   const drawn = element("div", {});
   const toggled = (event) => {
     const { open } = event.target;
-    if (open && !drawn.hasChildNodes()) drawn.append(...feature.samples.flatMap((sample) => sampleList(feature, sample, label, "h4")));
+    if (open && !drawn.hasChildNodes()) {
+      drawn.append(...feature.samples.flatMap((sample) => sampleList(feature, sample, label, "h4")));
+      finish(true);
+    }
     if (open !== samplesOpen) setSamples(open);
   };
   const summary = element("summary", {}, "Across the range ", element("small", {}, "tokens drawn at random"));

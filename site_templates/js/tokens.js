@@ -56,18 +56,27 @@ function repaint(changed) {
   }
 }
 
-/** Return one example: its activation, which leads to it, how often its context occurs, its minimap, its tokens. */
-function exampleItem(feature, example, texts) {
-  const side = example.activation < 0 ? "below" : "above";
-  const value = element("data", { class: `activation ${side}`, value: String(example.activation) }, short(example.activation));
-  const link = element("a", { href: exampleAddress(feature, example), title: "Link to this example", tabindex: "-1" }, value);
-  const times = example.occurrences > 1
-    ? [element("span", { class: "times", title: "tokens with exactly this context" }, `×${count(example.occurrences)}`)]
-    : [];
-  const context = element("p", { class: "context" });
-  const item = element("li", { "data-example": example.example, "data-position": example.position });
-  const shown = { feature, example, texts, context };
-  item.append(element("div", { class: "measure" }, link, ...times, ...widener(shown)), context);
-  context.append(...new Run(feature, example, texts, example.start, example.start + example.activations.length, null).spans());
+// Cloned for each example.
+const bareItem = element("li", {},
+  element("div", { class: "measure" }, element("a", { title: "Link to this example", tabindex: "-1" }, element("data", {}))),
+  element("p", { class: "context" }));
+
+/** Return the place of one example, still empty. */
+function exampleItem(example) {
+  const item = bareItem.cloneNode(true);
+  Object.assign(item.dataset, { example: example.example, position: example.position });
   return item;
+}
+
+/** Put into an example's place its activation, which leads to it, how often its context occurs, its minimap, its tokens. */
+function fillItem(item, feature, example) {
+  const { texts } = feature.adapter;
+  const [measure, context] = item.children;
+  const link = measure.firstChild;
+  link.href = exampleAddress(feature, example);
+  Object.assign(link.firstChild, { className: `activation ${example.activation < 0 ? "below" : "above"}`, value: example.activation });
+  link.firstChild.textContent = short(example.activation);
+  if (example.occurrences > 1) measure.append(element("span", { class: "times", title: "tokens with exactly this context" }, `×${count(example.occurrences)}`));
+  measure.append(...widener({ feature, example, texts, context }));
+  context.append(...new Run(feature, example, texts, example.start, example.start + example.activations.length, null).spans());
 }
