@@ -93,7 +93,7 @@ def compared(browser: Browser, size: Size, directory: Path, pairs: int, switches
         "loradash": _save(directory, page),
     }
     for name, file in files.items():
-        check(seen(browser, file), page.adapters[0].layers[1], name)
+        check(seen(browser, file), list(page.adapters[0].layers)[1], name)
     sizes = {name: file.path.stat().st_size for name, file in files.items()}
     used = {name: use(browser, file, switches) for name, file in files.items()}
     files["empty"] = _empty(directory)
@@ -153,7 +153,7 @@ def _write_original(directory: Path, page: Page, projections: Sequence[str]) -> 
 
 
 def _file(path: Path, page: Page, projections: Sequence[str], way: Way) -> File:
-    shown = [each.features[0] for each in page.adapters[0].layers[0].projections if each.name in projections]
+    shown = [each.features[0] for each in list(page.adapters[0].layers)[0].projections if each.name in projections]
     examples = [example for feature in shown for polarity in POLARITIES for example in feature.examples(polarity)]
     return File(path, way, sum(len(example.tokens) for example in examples))
 

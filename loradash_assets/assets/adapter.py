@@ -7,17 +7,9 @@ import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import (
-    IN_STORE,
-    RETRIES,
-    STORE_IO,
-    Metadata,
-    Project,
-    result,
-    table_metadata,
-    user_errors,
-)
+from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, result, table_metadata, user_errors
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, errors_of
 from loradash_assets.store import Entry, Facts
 

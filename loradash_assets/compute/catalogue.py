@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.compute.adapter_files import CONFIG, weights_file
@@ -69,3 +71,9 @@ def read_modules(directory: Path) -> list[AdaptedModule]:
         for row in rows
         if row["component"] == 0
     ]
+
+
+def read_weights(directions: Path, module: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return A (rank, in_features) and B (out_features, rank) of one module, from a catalogue's DIRECTIONS_FILE."""
+    with safe_open(directions, framework="np") as tensors:
+        return tensors.get_tensor(f"{module}.A"), tensors.get_tensor(f"{module}.B")

@@ -16,9 +16,10 @@ from loradash_assets.assets.coactivation import coactivation_asset
 from loradash_assets.assets.dashboard import output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
-from loradash_assets.assets.project import Project, StoreIOManager
+from loradash_assets.assets.project import StoreIOManager
 from loradash_assets.assets.prompts import dataset_rows, prompts
 from loradash_assets.assets.tables import table_assets
+from loradash_assets.project import Project
 from loradash_assets.settings import load_settings
 from loradash_assets.sources import adapters
 from loradash_assets.store import Entry

@@ -20,11 +20,11 @@ import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from safetensors.numpy import load_file, save_file
 
-from loradash_assets.assets.project import Project
 from loradash_assets.assets.tables import CHECKS
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.compute import geometry
 from loradash_assets.compute.directions import ModuleDirections
+from loradash_assets.project import Project
 from loradash_assets.run import run
 from loradash_assets.settings import load_settings
 from tests.assets.graph import Graph
