@@ -153,7 +153,7 @@ def _write_original(directory: Path, page: Page, projections: Sequence[str]) -> 
 
 
 def _file(path: Path, page: Page, projections: Sequence[str], way: Way) -> File:
-    shown = [each.features[0] for each in list(page.adapters[0].layers)[0].projections if each.name in projections]
+    shown = [each.features[0] for each in next(iter(page.adapters[0].layers)).projections if each.name in projections]
     examples = [example for feature in shown for polarity in POLARITIES for example in feature.examples(polarity)]
     return File(path, way, sum(len(example.tokens) for example in examples))
 
