@@ -43,7 +43,6 @@ function slider(name, label, { min, max, step }) {
 
 function fillLegend() {
   const spaces = element("input", { type: "checkbox", id: "display-spaces", checked: display.spaces, onchange: () => display.set("spaces", spaces.checked) });
-  byId("legend").open = matchMedia("(min-width: 781px)").matches; // a phone's first screen is for the examples
   byId("legend").append(
     element("div", { class: "controls", role: "group", "aria-label": "Colours" },
       choice("scale", "Colour by", SCALES),

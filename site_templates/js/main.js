@@ -118,6 +118,7 @@ async function main() {
   display.restore();
   const data = await openData();
   fillTitle(data.title);
+  unfold();
   fillLegend();
   fillHelp();
   const notebook = new Notebook(data.notes);

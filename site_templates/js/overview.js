@@ -28,6 +28,7 @@ class Overview {
     this.page = page;
     this.indices = new Map();
     page.notebook.listeners.push(() => this.noted());
+    for (const [event, begins] of [["beforeprint", true], ["afterprint", false]]) addEventListener(event, () => this.page.view === this && this.table?.print(begins));
   }
 
   get shows() {

@@ -2,6 +2,7 @@
 
 const ROW_HEIGHT = 34; // px, as in css/overview.css
 const ROWS_AROUND = 8;
+const ROWS_PRINTED = 1000;
 
 class FeatureTable {
   /** `columns`: [{name, label, title, cell(feature) -> nodes, sorts}]; `sort` is called with the name of a column. */
@@ -35,10 +36,24 @@ class FeatureTable {
     this.draw();
   }
 
-  draw() {
+  /** Have the first rows in the document, in sight or not, or again those in sight: paper does not scroll. */
+  print(begins) {
+    this.printing = begins;
+    this.draw();
+  }
+
+  /** Return the first and the last row to have in the document. */
+  range() {
+    if (this.printing) return [0, Math.min(ROWS_PRINTED, this.rows.length)];
     const { scrollTop, clientHeight } = this.element;
-    const first = Math.max(Math.floor(scrollTop / ROW_HEIGHT) - ROWS_AROUND, 0);
-    const last = Math.min(Math.ceil((scrollTop + clientHeight) / ROW_HEIGHT) + ROWS_AROUND, this.rows.length);
+    return [
+      Math.max(Math.floor(scrollTop / ROW_HEIGHT) - ROWS_AROUND, 0),
+      Math.min(Math.ceil((scrollTop + clientHeight) / ROW_HEIGHT) + ROWS_AROUND, this.rows.length),
+    ];
+  }
+
+  draw() {
+    const [first, last] = this.range();
     if (this.drawn === `${first} ${last}`) return;
     this.drawn = `${first} ${last}`;
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest(".row").ariaRowIndex : null;
