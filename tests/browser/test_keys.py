@@ -14,7 +14,7 @@ VIEWS = {
     "feature": "#layer=7&projection=gate_proj",
     "overview": "#view=overview",
 }
-# What a key other than Tab reaches: cells by arrow keys, the minimap by Enter on a token, the example's link (see below).
+# What keys other than Tab reach: cells by arrow keys, minimaps by Enter on a token; for examples' links see below.
 BY_OTHER_KEYS = ".map a, .wider, .measure a"
 CONTROLS = "a[href], button:not(:disabled), input, select, textarea, summary, [tabindex='0']"
 
