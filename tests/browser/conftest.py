@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
 from loradash_assets.site.build import render_dashboard
+from tests.browser import pages
 from tests.browser.chromium import NoBrowserError, find_chromium
 from tests.site import samples
 
@@ -119,3 +120,9 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("site") / "dashboard.html"
     path.write_text(render_dashboard(samples.page(tables, warnings=["2 rows were skipped."]), {}), "utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dashboard that has everything: `pages.rich_page()` with `pages.NOTES`."""
+    return pages.save(pages.rich_page(), pages.NOTES, tmp_path_factory.mktemp("rich") / "everything.html")
