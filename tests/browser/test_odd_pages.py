@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect
 
-from loradash_assets.schema import POLARITIES
+from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site.page import Adapter, Example, Feature, Layer, Projection, Statistics
 from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
@@ -20,7 +20,7 @@ VIEWS = {"layer": "#layer=7", "feature": "#layer=7&projection=gate_proj", "overv
 
 
 def feature(name: str = "up_proj", component: int | None = None, layer: int = 0, **parts: object) -> Feature:
-    keys = {polarity: f"layer_{layer}_{name}_{component}_{polarity}" for polarity in POLARITIES}
+    keys: dict[Polarity, str] = {polarity: f"layer_{layer}_{name}_{component}_{polarity}" for polarity in POLARITIES}
     made = Feature(layer, name, component, keys, Statistics(-1.0, 2.0), (), ())
     return replace(made, **parts)
 
