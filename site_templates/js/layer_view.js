@@ -64,9 +64,12 @@ class LayerView {
     this.page.show(() => this.content(layer, address));
   }
 
+  /** Change the address and what is shown in place; what was in focus stays so. */
   amend(parts, layer) {
     amendAddress(parts);
+    const label = document.activeElement.ariaLabel;
     this.page.show(() => this.content(layer, readAddress()));
+    if (label) byId("view").querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus({ preventScroll: true });
   }
 
   /** Open the next layer's data before it is asked for. */

@@ -34,8 +34,8 @@ function stepBounds(colour, values) {
 /** Return the step of a value, 1 to STEPS, 0 for one that is not known. */
 function stepOf(value, bounds) {
   if (value === null || Number.isNaN(value)) return 0;
-  let step = 1;
-  while (step < STEPS && value >= bounds[step] && bounds[step] < bounds[STEPS]) step += 1;
+  let step = STEPS;
+  while (step > 1 && value < bounds[step - 1]) step -= 1;
   return step;
 }
 
@@ -77,8 +77,10 @@ function installMapKeys(table) {
     const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0];
     if (!cell || !(down || right)) return;
     event.preventDefault();
-    const row = table.rows[cell.parentElement.rowIndex + down];
-    row?.cells[cell.cellIndex + right]?.querySelector("a")?.focus();
+    let [row, column] = [cell.parentElement.rowIndex + down, cell.cellIndex + right];
+    const at = () => table.rows[row]?.cells[column];
+    while (at() && !at().querySelector("a")) [row, column] = [row + down, column + right]; // a module that is not adapted
+    at()?.querySelector("a").focus();
   });
   table.addEventListener("focusin", (event) => {
     for (const stop of table.querySelectorAll("a[tabindex='0']")) stop.tabIndex = -1;

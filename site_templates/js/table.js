@@ -12,7 +12,7 @@ class FeatureTable {
     this.body = element("div", { class: "rows", role: "rowgroup" });
     this.head = element("div", { class: "row heads", role: "row", "aria-rowindex": "1" }, ...columns.map((column) => this.heading(column, sort)));
     this.table = element("div", { class: "table", role: "table", "aria-label": "Features" },
-      element("div", { role: "rowgroup", class: "top" }, this.head), this.body);
+      element("div", { role: "rowgroup", class: "table-head" }, this.head), this.body);
     this.element = element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Table of features", onscroll: () => this.draw() }, this.table);
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(this.element);

@@ -50,7 +50,7 @@ function walkTokens(event) {
   const span = event.target.closest(".token");
   if (!span || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Escape") hideTooltip();
-  if (event.key === "Enter") span.closest("li").querySelector(".wider")?.click();
+  if (event.key === "Enter") span.closest("li").querySelector(event.shiftKey ? ".measure a" : ".wider")?.click();
   if (!event.key.startsWith("Arrow")) return;
   event.preventDefault();
   neighbour(span, event.key)?.focus();
