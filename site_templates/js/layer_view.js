@@ -31,7 +31,10 @@ class LayerView {
   async draw(address) {
     const { adapter } = this.page;
     this.use(adapter);
-    if (adapter.layers.length === 0) return { content: () => [quiet("There are no layers in this data.")] };
+    if (adapter.layers.length === 0) {
+      fillColumns([], new Set());
+      return { content: () => [quiet("There are no layers in this data.")] };
+    }
     this.place = Math.max(adapter.layers.indexOf(numberIn(address, "layer")), 0);
     const layer = await adapter.layer(this.place);
     return { title: layerName(layer.index), content: () => this.content(layer, address) };
