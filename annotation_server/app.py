@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from annotation_server import errors
+from annotation_server.activations import Activations, ActivationsUnavailable
 from annotation_server.bodies import read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
-from annotation_server.keys import InvalidKey, parse_key
+from annotation_server.keys import FeatureKey, InvalidKey, parse_key
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
@@ -31,6 +33,7 @@ from annotation_server.security import Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 
 TEXT_BYTES = 16 * 1024  # in UTF-8
+_ROW = re.compile("0|[1-9][0-9]{0,8}")
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -58,8 +61,8 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
 class Api:
     """The handlers of all routes."""
 
-    def __init__(self, store: Store, pages: Pages) -> None:
-        self._store, self._pages = store, pages
+    def __init__(self, store: Store, pages: Pages, activations: Activations | None) -> None:
+        self._store, self._pages, self._activations = store, pages, activations
 
     async def page(self, _: Request) -> Response:
         """GET /"""
@@ -124,6 +127,18 @@ class Api:
             raise ApiError(404, "no_such_rollout", "no text of this example lies beside the dashboard")
         return json_response(context)
 
+    async def activations(self, request: Request) -> Response:
+        """GET /api/activations/{key}?example=N"""
+        key, example = _parsed_key(request.path_params["key"]), _example(request)
+        if self._activations is None:
+            message = "only 'loradash annotate', in a project with recorded activations, has them"
+            raise ApiError(404, "no_such_activations", message)
+        values = await run_in_threadpool(self._activations, key, example)
+        if values is None:
+            message = "the dashboard's last build recorded none of this feature on this example"
+            raise ApiError(404, "no_such_activations", message)
+        return json_response({"featureKey": str(key), "example": example, "activations": values})  # NaN: null
+
     async def _edit(self, key: str, changes: dict[str, str | bool], precondition: Precondition) -> Outcome:
         text = changes.get("text")
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
@@ -132,9 +147,12 @@ class Api:
         return await asyncio.shield(asyncio.wrap_future(saving))  # a client that hangs up does not stop its own save
 
 
-def create_app(store: Store, dashboard: Path) -> ASGIApp:
-    """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet."""
-    api = Api(store, Pages(dashboard))
+def create_app(store: Store, dashboard: Path, activations: Activations | None = None) -> ASGIApp:
+    """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet.
+
+    `activations` is called in threads, by several at once.
+    """
+    api = Api(store, Pages(dashboard), activations)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -147,6 +165,7 @@ def create_app(store: Store, dashboard: Path) -> ASGIApp:
         _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
+        _route("/api/activations/{key:path}", GET=api.activations),
         _route("/{directory}/{name}", GET=api.data_file),
     ]
     handlers = {
@@ -154,6 +173,7 @@ def create_app(store: Store, dashboard: Path) -> ASGIApp:
         HTTPException: errors.on_http_exception,
         DocumentError: errors.on_unavailable,
         StoreError: errors.on_unavailable,
+        ActivationsUnavailable: errors.on_unavailable,
         OSError: errors.on_unavailable,
         Exception: errors.on_bug,
     }
@@ -184,10 +204,21 @@ def _named(key: str, entry: Entry | None) -> dict[str, object]:
 
 
 def _checked_key(text: str) -> str:
+    return str(_parsed_key(text))
+
+
+def _parsed_key(text: str) -> FeatureKey:
     try:
-        return str(parse_key(text))
+        return parse_key(text)
     except InvalidKey as error:
         raise ApiError(422, "invalid_key", str(error)) from None
+
+
+def _example(request: Request) -> int:
+    given = request.query_params.getlist("example")
+    if len(given) != 1 or not _ROW.fullmatch(given[0]):
+        raise ApiError(422, "invalid_example", "send ?example= and a dataset row's number, from 0")
+    return int(given[0])
 
 
 def _precondition(request: Request) -> Precondition:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from annotation_server.activations import Activations
 from annotation_server.app import create_app
 from annotation_server.security import is_loopback
 from annotation_server.store import Store, StoreError
@@ -22,8 +23,13 @@ class CannotServe(Exception):
     """The service cannot start; the message is for the person who started it."""
 
 
-def serve(interpretations_file: Path, dashboard: Path, host: str, port: int) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what waits. Port 0 takes a free one. Raises `CannotServe`."""
+def serve(
+    interpretations_file: Path, dashboard: Path, host: str, port: int, activations: Activations | None = None
+) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes what waits. Port 0 takes a free one. Raises `CannotServe`.
+
+    `activations`: as in `create_app`.
+    """
     listener = _listen(host, port)
     try:
         store = Store(interpretations_file)
@@ -32,17 +38,17 @@ def serve(interpretations_file: Path, dashboard: Path, host: str, port: int) -> 
         raise CannotServe(str(error)) from None
     print(f"Notes go to {interpretations_file}; open {_url(listener)} (Ctrl+C stops)", flush=True)
     try:
-        uvicorn.Server(_config(store, dashboard)).run(sockets=[listener])
+        uvicorn.Server(_config(store, dashboard, activations)).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after its own shutdown
     finally:
         store.close()
 
 
-def _config(store: Store, dashboard: Path) -> uvicorn.Config:
+def _config(store: Store, dashboard: Path, activations: Activations | None) -> uvicorn.Config:
     # h11 and asyncio by name: the same behaviour whatever else is installed. No proxy is trusted to name the client.
     return uvicorn.Config(
-        create_app(store, dashboard),
+        create_app(store, dashboard, activations),
         http="h11",
         loop="asyncio",
         ws="none",

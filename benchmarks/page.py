@@ -29,7 +29,9 @@ from benchmarks.pages.synthetic import Size, page_of
 from benchmarks.pages.ways import EMPTY, EMPTY_PAGE, LORADASH, ORIGINAL, Way
 from benchmarks.timing import PAIRS, Pairs, write_result
 from loradash_assets.schema import POLARITIES
+from loradash_assets.settings import DashboardSettings
 from loradash_assets.site.build import render_dashboard
+from loradash_assets.site.files import data_directory, save_dashboard
 from loradash_assets.site.page import Layer, Page
 from tests.site.samples import MLP
 
@@ -87,11 +89,11 @@ def compared(browser: Browser, size: Size, directory: Path, pairs: int, switches
     """Return the figures of both ways to show a page of `size`."""
     page = page_of(size)
     files = {
-        "original": _write(directory, render_original(page), page, size.projections, ORIGINAL),
-        "loradash": _write(directory, render_dashboard(page, {}), page, MLP, LORADASH),
+        "original": _write_original(directory, page, size.projections),
+        "loradash": _save(directory, page),
     }
     for name, file in files.items():
-        check(seen(browser, file), page.adapters[0].layers[1], name)
+        check(seen(browser, file), list(page.adapters[0].layers)[1], name)
     sizes = {name: file.path.stat().st_size for name, file in files.items()}
     used = {name: use(browser, file, switches) for name, file in files.items()}
     files["empty"] = _empty(directory)
@@ -112,11 +114,12 @@ def compared(browser: Browser, size: Size, directory: Path, pairs: int, switches
 def large(browser: Browser, size: Size, directory: Path, times: int, switches: int) -> dict[str, Any]:
     """Return the figures of loradash's page alone."""
     page = page_of(size)
-    file = _write(directory, render_dashboard(page, {}), page, MLP, LORADASH)
+    file = _save(directory, page)
     del page
     gc.collect()
     return {
         "bytes": file.path.stat().st_size,
+        "bytes_beside": sum(each.stat().st_size for each in data_directory(file.path).glob("*.js")),
         "seconds": _medians([seconds_to_open(browser, file) for _ in range(times)]),
         "loradash": use(browser, file, switches),
         **({"search": search(browser, file)} if LORADASH.search else {}),
@@ -136,10 +139,21 @@ def check(shown: Seen, layer: Layer, name: str) -> None:
                 assert text == "".join(example.tokens), f"{name}: {text!r}"
 
 
-def _write(directory: Path, html: str, page: Page, projections: Sequence[str], way: Way) -> File:
-    path = directory / ("original.html" if way is ORIGINAL else "loradash.html")
-    path.write_text(html, encoding="utf-8")
-    shown = [each.features[0] for each in page.adapters[0].layers[0].projections if each.name in projections]
+def _save(directory: Path, page: Page) -> File:
+    """Write a page as a build with usual settings does: beyond 32 MB of data with files beside it."""
+    path = directory / "loradash.html"
+    save_dashboard(page, {}, path, DashboardSettings().largest_file)
+    return _file(path, page, MLP, LORADASH)
+
+
+def _write_original(directory: Path, page: Page, projections: Sequence[str]) -> File:
+    path = directory / "original.html"
+    path.write_text(render_original(page), encoding="utf-8")
+    return _file(path, page, projections, ORIGINAL)
+
+
+def _file(path: Path, page: Page, projections: Sequence[str], way: Way) -> File:
+    shown = [each.features[0] for each in next(iter(page.adapters[0].layers)).projections if each.name in projections]
     examples = [example for feature in shown for polarity in POLARITIES for example in feature.examples(polarity)]
     return File(path, way, sum(len(example.tokens) for example in examples))
 

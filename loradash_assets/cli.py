@@ -285,11 +285,13 @@ def _annotation_option(field: str, **options: Any) -> Callable[[Command], Comman
 def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
     """Serve the dashboard on this machine and save what you write on it."""
     from annotation_server.server import CannotServe, serve
+    from loradash_assets.lookup import ActivationLookup
 
     settings = _settings()
     file = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
+    chosen_port = settings.annotations.port if port is None else port
     try:
-        serve(file, _dashboard(settings), host, settings.annotations.port if port is None else port)
+        serve(file, _dashboard(settings), host, chosen_port, ActivationLookup(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
 
@@ -328,9 +330,9 @@ def clean(older_than: float, yes: bool) -> None:
     it left. What an asset's latest result is stays whatever its age, also those of other projects that share the store,
     and so does what lies outside the store: dashboard, notes, history.
     """
-    from loradash_assets.assets.project import Project
     from loradash_assets.compute.forecast import bytes_text
     from loradash_assets.inventory import holdings, listing, remove
+    from loradash_assets.project import Project
     from loradash_assets.store import StoreInUseError
 
     store = Project(_settings()).store

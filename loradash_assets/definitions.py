@@ -20,12 +20,13 @@ from loradash_assets.assets.dashboard import OPENED, output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
 from loradash_assets.assets.notes import notes_job, notes_sensor
-from loradash_assets.assets.project import STORE_IO, Project, store_io
+from loradash_assets.assets.project import STORE_IO, store_io
 from loradash_assets.assets.prompts import dataset_rows, prompts
 from loradash_assets.assets.sources import source_assets
 from loradash_assets.assets.tables import table_assets
 from loradash_assets.automation import build_job, graph_sensor, schedules
 from loradash_assets.compute.errors import InputError
+from loradash_assets.project import Project
 from loradash_assets.settings import DagsterSettings, Settings, SettingsError, load_settings
 from loradash_assets.sources import Adapter, adapter_layers, adapters, checkpoints, is_here
 

@@ -203,6 +203,28 @@ COSINES = pa.schema(
     ]
 )
 
+NEIGHBOURS = pa.schema(
+    [
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd"),
+        _column("kind", pa.string(), "read: by what the feature reads; write: by what it writes"),
+        _column(
+            "partners",
+            pa.list_(pa.int32()),
+            "the 10 other features of highest |cosine|, highest first, numbered from 0 in the order of the adapter's "
+            "rows of this basis and kind; only those that read or write in the same space",
+        ),
+        _column(
+            "cosines",
+            pa.list_(pa.float32()),
+            "cosine with what each partner reads, for kind read, or writes, for kind write; in the hidden space, which "
+            "gate and up write and down reads, with what the partner does there",
+        ),
+    ]
+)
+
 INTERPRETATIONS = pa.schema(
     [
         _column("key", pa.string(), "the entry's key in interpretations.json"),

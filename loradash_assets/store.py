@@ -65,6 +65,10 @@ class StoreInUseError(Exception):
     """A run is using the store."""
 
 
+class DamagedError(Exception):
+    """Something in the store is gone, or is not what was put there; the message names it."""
+
+
 @dataclass(frozen=True)
 class Store:
     """The store below `root`."""
@@ -163,13 +167,36 @@ def _appearing(file: Path) -> Generator[Path]:
 
 def is_intact(entry: Entry) -> bool:
     """Whether every file named in the manifest is there with the bytes that it names."""
+    if not is_sealed(entry):
+        return False
+    files = cast("Mapping[str, str]", entry.manifest["files"])
     try:
-        files = cast("Mapping[str, str]", entry.manifest["files"])
-        return entry.manifest == _manifest(files, entry.facts) and all(
-            file_digest(entry.path / name) == expected for name, expected in files.items()
-        )
+        return all(file_digest(entry.path / name) == expected for name, expected in files.items())
+    except OSError:
+        return False
+
+
+def is_sealed(entry: Entry) -> bool:
+    """Whether the manifest is there and as it was written; the files that it names are not looked at."""
+    try:
+        return entry.manifest == _manifest(entry.manifest["files"], entry.facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def intact_file(entry: Entry, name: str) -> Path:
+    """Return a file of an entry whose manifest is sealed. Raises DamagedError unless it has the bytes named there.
+
+    They are read once, as `known_digest` reads them.
+    """
+    file = entry.path / name
+    try:
+        intact = known_digest(file) == entry.manifest["files"][name]
+    except OSError as error:
+        raise DamagedError(f"{file}: {error.strerror}") from error
+    if not intact:
+        raise DamagedError(f"{file} is damaged")
+    return file
 
 
 def _write_manifest(directory: Path, facts: Facts) -> None:

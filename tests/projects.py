@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from loradash_assets.assets.project import Project
+from loradash_assets.project import Project
 from loradash_assets.settings import load_settings
 
 LINES = [

@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from loradash_assets.store import MANIFEST, Entry, Facts, Store, StoreInUseError, fingerprint, write_atomically
+from loradash_assets.store import (
+    MANIFEST,
+    DamagedError,
+    Entry,
+    Facts,
+    Store,
+    StoreInUseError,
+    fingerprint,
+    intact_file,
+    is_sealed,
+    write_atomically,
+)
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -49,6 +60,35 @@ def test_an_entry_is_built_once_and_found_afterwards(store: Store) -> None:
     assert set(content(built)) == {"table.bin", "inside/text.txt", "empty", MANIFEST}
     assert built.size() == sum(map(len, content(built).values()))
     assert store.find("other", "f") is store.find("stage", "g") is None
+
+
+def test_a_file_is_handed_out_only_as_it_was_put_there(store: Store) -> None:
+    entry, _ = store.build("stage", "f", fill)
+    file = intact_file(entry, "inside/text.txt")
+    assert file.read_text(encoding="utf-8") == "Ünïcode\n"
+    (entry.path / "table.bin").unlink()
+    assert intact_file(entry, "inside/text.txt") == file  # whatever became of the others
+    with pytest.raises(DamagedError, match=r"table\.bin"):
+        intact_file(entry, "table.bin")
+    file.write_text("Unicode\n", encoding="utf-8")
+    with pytest.raises(DamagedError, match=r"text\.txt"):
+        intact_file(entry, "inside/text.txt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"rows": 3', '"rows": 4'), ('"_recorded_at": "2024', '"_recorded_at": "2025'), ("{", "")]
+)
+def test_a_manifest_is_sealed_until_it_is_changed(store: Store, old: str, new: str) -> None:
+    entry, _ = store.build("stage", "f", fill)
+    (entry.path / "table.bin").unlink()
+    assert is_sealed(Entry(entry.path))
+    manifest = entry.path / MANIFEST
+    changed = manifest.read_text().replace(old, new, 1)
+    assert changed != manifest.read_text()
+    manifest.write_text(changed)
+    assert not is_sealed(Entry(entry.path))
+    manifest.unlink()
+    assert not is_sealed(Entry(entry.path))
 
 
 def test_facts_that_json_changes_are_still_intact(store: Store) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.pages.statistics import DRAWS, statistics_of
 from loradash_assets.schema import POLARITIES
-from loradash_assets.site.columns import shortest
+from loradash_assets.site.arrow import shortest
 from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import (
     Cosine,

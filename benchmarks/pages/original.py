@@ -1,7 +1,8 @@
 """The original's way to show a page, written anew: all rendered beforehand, every layer but one hidden by a class.
 
-Every token is a span with its colour and its activation written out, every histogram an SVG, indented as a template
-is. What loradash has on top (samples, minimaps, neighbours, whole examples) is left out.
+Every token is a span with its look and its activation written out, every histogram an SVG, indented as a template is;
+for 64 layers × 3 projections that comes to what the original itself wrote, 31.8 MB, within some percent. What loradash
+has on top (samples, minimaps, neighbours, whole examples) is left out.
 """
 
 from __future__ import annotations

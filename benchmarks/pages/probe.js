@@ -2,17 +2,27 @@
 
 const frame = () => new Promise(requestAnimationFrame);
 const painted = async () => { await frame(); await frame(); };
+const GIVEN_UP = 60_000; // milliseconds
 const ready = () => document.body?.dataset.ready !== undefined;
+
+/** Look at every `turn` whether the test holds. Throws after a minute. */
+async function until(test, turn) {
+  const started = performance.now();
+  while (!test()) {
+    if (performance.now() - started > GIVEN_UP) throw new Error(`It never holds: ${test}`);
+    await turn();
+  }
+}
 
 /** Milliseconds from the navigation until the first layer's tokens are painted, and until "next" is answered as well. */
 async function open() {
-  while (!way.laidOut()) await frame();
+  await until(way.laidOut, frame);
   await painted();
   const shown = performance.now();
-  while (!ready()) await frame();
+  await until(ready, frame);
   const before = way.layer();
   way.next();
-  while (way.layer() === before) await frame();
+  await until(() => way.layer() !== before, frame);
   await painted();
   return { painted: shown, usable: performance.now() };
 }
@@ -22,13 +32,14 @@ async function timed(act, done) {
   const started = performance.now();
   act();
   const handled = performance.now() - started;
-  while (!done()) await new Promise((next) => { channel.port1.onmessage = next; channel.port2.postMessage(0); });
+  await until(done, task);
   const drawn = performance.now() - started;
   await painted();
   return { handled, drawn, painted: performance.now() - started };
 }
 
 const channel = new MessageChannel();
+const task = () => new Promise((next) => { channel.port1.onmessage = next; channel.port2.postMessage(0); });
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 /** The same of so many steps to the next layer, with the nodes that each leaves in the document. */

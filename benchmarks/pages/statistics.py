@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loradash_assets.schema import DENSITY_MULTIPLES, QUANTILE_SHARES
-from loradash_assets.site.columns import shortest
+from loradash_assets.site.arrow import shortest
 from loradash_assets.site.page import Histogram, Statistics
 
 DRAWS = 4096

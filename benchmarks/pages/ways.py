@@ -69,6 +69,7 @@ LORADASH = Way(
     projection='column.ariaLabel.split(", ")[1]',
     example="li",
     all_columns='document.querySelectorAll("#columns input:not(:checked)").forEach((each) => each.click())',
+    search='location.hash = "view=overview"',
     type='const field = document.querySelector("#search"); field.value = query; '
     'field.dispatchEvent(new InputEvent("input", { bubbles: true }))',
     answered="document.body.dataset.results === query",

@@ -9,16 +9,10 @@ import dagster as dg
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import (
-    IN_STORE,
-    Metadata,
-    Project,
-    StoreIOManager,
-    result,
-    user_errors,
-)
+from loradash_assets.assets.project import IN_STORE, Metadata, StoreIOManager, result, user_errors
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import AdapterError, ModelError
+from loradash_assets.project import Project
 from loradash_assets.settings import Settings
 from loradash_assets.sources import ADAPTER_SETTING, Adapter, adapter_directory, base_model_source, errors_of
 from loradash_assets.store import PARTIAL, Entry, Facts, file_digest

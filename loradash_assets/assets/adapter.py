@@ -3,22 +3,13 @@
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import (
-    IN_STORE,
-    RETRIES,
-    STORE_IO,
-    Metadata,
-    Project,
-    result,
-    table_metadata,
-    user_errors,
-)
+from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, result, table_metadata, user_errors
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, errors_of
 from loradash_assets.store import Entry, Facts
 
@@ -102,18 +93,15 @@ def _geometry(adapter: Adapter) -> dg.AssetsDefinition:
     def geometry(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], features: Entry
     ) -> dg.MaterializeResult[Entry]:
-        """Cosines between the directions that live in each layer's MLP hidden space: gate and up write, down reads."""
+        """Cosines in each layer's MLP hidden space (gate and up write it, down reads it); each feature's neighbours."""
 
         def build(directory: Path) -> Facts:
-            from loradash_assets.compute.catalogue import read_directions
-            from loradash_assets.compute.geometry import mlp_cosines
+            from loradash_assets.compute.geometry import write_geometry
 
-            table: pa.Table = mlp_cosines(read_directions(features.path))
-            pq.write_table(table, directory / "cosines.parquet")
-            return {"cosines": table.num_rows}
+            return dict(write_geometry(features.path, directory))
 
         def describe(entry: Entry) -> Metadata:
-            return table_metadata(pq.read_table(entry.path / "cosines.parquet"))
+            return {**table_metadata(pq.read_table(entry.path / "cosines.parquet")), **entry.facts}
 
         inputs = (features.digest,)
         module = GEOMETRY_MODULE

@@ -12,13 +12,14 @@ from loradash_assets.assets.project import (
     IN_STORE,
     STORE_IO,
     Metadata,
-    Project,
     References,
     StoreIOManager,
     dashboard_link,
     result,
 )
 from loradash_assets.code_version import code_version, resources_version
+from loradash_assets.lookup import SHOWN_FACT, shown_fact
+from loradash_assets.project import Project
 from loradash_assets.site import outputs
 from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
 from loradash_assets.sources import Adapter
@@ -43,9 +44,10 @@ class _Output:
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
-DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True)
+WITH_COACTIVATION = (*STAGES, COACTIVATION)
+DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True, stages=WITH_COACTIVATION)
 OF_ALL_ADAPTERS = (
-    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=(*STAGES, COACTIVATION)),
+    _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=WITH_COACTIVATION),
     DASHBOARD,
     _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
 )
@@ -86,13 +88,14 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
 
         def build(directory: Path) -> Facts:
             notes = {NOTES_FACT: entries["interpretations"].digest} if output.is_page else {}
-            return {**output.write(site, directory), **notes}
+            shown = [_shown(number, each, inputs, entries) for number, each in enumerate(site.adapters)]
+            return {**output.write(site, directory), **notes, **({SHOWN_FACT: shown} if output == DASHBOARD else {})}
 
         def describe(entry: Entry) -> Metadata:
             outputs.publish(entry.path, target)
             return {
                 "directory": dg.MetadataValue.path(target),
-                **{name: value for name, value in entry.facts.items() if name != NOTES_FACT},
+                **{name: value for name, value in entry.facts.items() if not name.startswith("_")},
                 **(dashboard_link(project) if output == DASHBOARD else {}),
             }
 
@@ -142,16 +145,29 @@ def _site(project: Project, adapters: Layers, entries: Mapping[str, Entry]) -> S
 def _adapter(number: int, adapter: Adapter, layers: Sequence[int], entries: Mapping[str, Entry]) -> AdapterInputs:
     stages = {stage: entries[f"{stage}_{number}"] for stage in STAGES}
     tables = {layer: entries[f"{layer_name(layer)}_{number}"] for layer in layers}
+    run = _run([*(entries[name] for name in SOURCES), stages["features"], stages["activations"]], tables)
     coactivation = entries.get(f"{COACTIVATION}_{number}")
+    if coactivation is not None and coactivation.facts.get("basis") != run.basis:
+        reason = "'coactivation' was made with another tables.basis than 'top_tokens': materialise it again"
+        raise dg.Failure(reason, allow_retries=False)
     return AdapterInputs(
         name=adapter.name,
         label=adapter.label,
-        run=_run([*(entries[name] for name in SOURCES), stages["features"], stages["activations"]], tables),
+        run=run,
         layers={layer: entry.path for layer, entry in tables.items()},
         features=stages["features"].path,
         geometry=stages["geometry"].path,
         coactivation=coactivation.path if coactivation else None,
     )
+
+
+def _shown(
+    number: int, adapter: AdapterInputs, inputs: Mapping[str, dg.AssetKey], entries: Mapping[str, Entry]
+) -> Facts:
+    """Say by what the exact activations behind a dashboard are found."""
+    names = {"prompts": "prompts", "features": f"features_{number}", "activations": f"activations_{number}"}
+    stages = {stage: (inputs[name].to_user_string(), entries[name]) for stage, name in names.items()}
+    return shown_fact(adapter.name, adapter.run.basis, **stages)
 
 
 def _run(made_from: Sequence[Entry], tables: Mapping[int, Entry]) -> Run:

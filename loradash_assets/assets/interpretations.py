@@ -8,8 +8,9 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_key, settings_key
-from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, Project, result, table_metadata
+from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, result, table_metadata
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts, fingerprint, known_digest

@@ -5,8 +5,9 @@ from pathlib import Path
 import dagster as dg
 
 from loradash_assets.assets.keys import settings_key
-from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, Project, result, user_errors
+from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, result, user_errors
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.sources import HubSource, base_model_source
 from loradash_assets.store import Entry, Facts
 

@@ -15,7 +15,8 @@ import dagster as dg
 
 from loradash_assets.assets.dashboard import shows_notes
 from loradash_assets.assets.interpretations import interpretations_file
-from loradash_assets.assets.project import Project, References
+from loradash_assets.assets.project import References
+from loradash_assets.project import Project
 from loradash_assets.settings import Settings, SettingsError
 
 NOTES_JOB = "notes"

@@ -1,4 +1,4 @@
-"""What every asset needs: the project's settings and store, and one way to build, describe and hand on a result.
+"""What every asset needs of its project: one way to build, describe and hand on a result.
 
 A result is an entry of the content-addressed store. Between assets travels only its name, in a small reference file
 per asset; that is also how a single asset, materialised alone in the UI, finds its latest inputs. Projects that share a
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ import pyarrow.parquet as pq
 
 from loradash_assets.code_version import code_version
 from loradash_assets.compute.errors import InputError, may_pass
-from loradash_assets.settings import Settings
-from loradash_assets.store import REFERENCES, Entry, Facts, Store, fingerprint, is_intact, write_atomically
+from loradash_assets.project import Project
+from loradash_assets.store import DamagedError, Entry, Facts, fingerprint, is_intact, write_atomically
 
 STORE_IO = "store_io"
 IN_STORE = {"dagster/io_manager_key": STORE_IO}
@@ -34,27 +32,6 @@ PREVIEW_ROWS = 5
 # Of what asks the hub: after 10, 30 and 70 seconds. Failures that a user must act on are not retried.
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 Metadata = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Project:
-    """A project's settings and the store that they name."""
-
-    settings: Settings
-
-    @property
-    def store(self) -> Store:
-        """The content-addressed store."""
-        return Store(self.settings.resolve(self.settings.store.path) / "store")
-
-    @property
-    def place(self) -> str:
-        """Where the project is, seen from its store: the same after both were moved together."""
-        return os.path.relpath(self.settings.project, self.store.root)
-
-    def reference(self, asset: str) -> Path:
-        """Return the file that names the entry that is an asset's latest, here."""
-        return self.store.root / REFERENCES / fingerprint(self.place)[:16] / f"{asset}.json"
 
 
 class References:
@@ -74,13 +51,12 @@ class References:
     def latest(self, key: dg.AssetKey) -> Entry:
         """Return an asset's latest entry; fail clearly if there is none or it is damaged."""
         asset = "/".join(key.path)
-        reference = self._project.reference(asset)
-        if not reference.exists():
-            raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
         try:
-            entry = Entry(self._project.store.root / json.loads(reference.read_text())["entry"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise dg.Failure(f"{reference} is damaged: materialise '{asset}' again", allow_retries=False) from error
+            entry = self._project.noted(asset)
+        except DamagedError as error:
+            raise dg.Failure(f"{error}: materialise '{asset}' again", allow_retries=False) from error
+        if entry is None:
+            raise dg.Failure(f"'{asset}' has not been materialised yet: materialise it first", allow_retries=False)
         if entry.path not in self._intact and not is_intact(entry):
             raise dg.Failure(f"what '{asset}' stored is damaged or gone: materialise it again", allow_retries=False)
         self._intact.add(entry.path)

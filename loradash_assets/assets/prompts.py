@@ -6,17 +6,9 @@ import dagster as dg
 
 from loradash_assets.assets.keys import settings_key
 from loradash_assets.assets.model import model_directory
-from loradash_assets.assets.project import (
-    IN_STORE,
-    RETRIES,
-    STORE_IO,
-    Metadata,
-    Project,
-    file_metadata,
-    result,
-    user_errors,
-)
+from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, file_metadata, result, user_errors
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.sources import LocalSource, dataset_source
 from loradash_assets.store import Entry, Facts
 

@@ -7,7 +7,8 @@ import dagster as dg
 
 from loradash_assets.assets.interpretations import interpretations_file
 from loradash_assets.assets.keys import adapter_key, settings_key
-from loradash_assets.assets.project import RETRIES, Project, user_errors
+from loradash_assets.assets.project import RETRIES, user_errors
+from loradash_assets.project import Project
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, base_model_source, dataset_source
 

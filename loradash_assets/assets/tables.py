@@ -9,16 +9,9 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key, table_key
-from loradash_assets.assets.project import (
-    IN_STORE,
-    Metadata,
-    Project,
-    dashboard_link,
-    file_metadata,
-    picture,
-    result,
-)
+from loradash_assets.assets.project import IN_STORE, Metadata, dashboard_link, file_metadata, picture, result
 from loradash_assets.code_version import code_version
+from loradash_assets.project import Project
 from loradash_assets.schema import OUTSIDE_LAYERS
 from loradash_assets.site.histograms import COLUMNS, layer_picture
 from loradash_assets.sources import Adapter

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from loradash_assets.compute.adapter_files import CONFIG, weights_file
 from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.features import AdaptedModule, projection_counts, read_catalogue
-from loradash_assets.compute.geometry import ModuleDirections
 from loradash_assets.compute.model import load_config
 from loradash_assets.store import file_digest
 
@@ -72,8 +73,7 @@ def read_modules(directory: Path) -> list[AdaptedModule]:
     ]
 
 
-def read_directions(directory: Path) -> list[ModuleDirections]:
-    """Return what each module reads and writes."""
-    return [
-        ModuleDirections(module.layer, module.projection, module.A, module.B.T) for module in read_modules(directory)
-    ]
+def read_weights(directions: Path, module: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return A (rank, in_features) and B (out_features, rank) of one module, from a catalogue's DIRECTIONS_FILE."""
+    with safe_open(directions, framework="np") as tensors:
+        return tensors.get_tensor(f"{module}.A"), tensors.get_tensor(f"{module}.B")

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from loradash_assets.compute.arrays import lists, table
 from loradash_assets.compute.basis import SvdBasis, svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
-from loradash_assets.compute.correlations import Centres, Products, Strongest, token_slices
+from loradash_assets.compute.correlations import Centres, Products, token_slices
 from loradash_assets.compute.layers import recorded_layer
 from loradash_assets.compute.passes import Chunk, LayerRecording
 from loradash_assets.compute.recording import chunk_tokens
+from loradash_assets.compute.strongest import Strongest
 from loradash_assets.compute.views import View, raw_view, svd_view
 from loradash_assets.schema import COACTIVATION, Basis
 
@@ -124,7 +125,7 @@ def coactivation(source: AdapterRecording) -> pa.Table:
         **labels,
         "basis": np.concatenate([np.full(view.features, view.basis) for view in source.views]),
         "partners": lists(strongest.partners),
-        "correlations": lists(strongest.correlations),
+        "correlations": lists(strongest.values),
     }
     return table(columns, COACTIVATION)
 

@@ -1,4 +1,4 @@
-"""Pearson correlations between features, and each feature's strongest ones, while activations stream by.
+"""Pearson correlations between features, while activations stream by.
 
 Activations are rounded to integers, so that every sum is exact and depends neither on chunks nor on how a matrix
 product is split among threads.
@@ -86,25 +86,3 @@ class Products:
 def token_slices(tokens: int) -> list[slice]:
     """Cut tokens into stretches for `Products`."""
     return [slice(first, first + _TILE) for first in range(0, tokens, _TILE)]
-
-
-class Strongest:
-    """The `k` partners of each feature with the highest |r|, then the lowest number; k < features.
-
-    `partners` and `correlations` are (features, k), strongest first, once every pair has been given.
-    """
-
-    def __init__(self, features: int, k: int) -> None:
-        self.partners = np.full((features, k), features, np.int32)
-        self.correlations = np.full((features, k), np.nan, np.float32)
-
-    def update(self, rows: slice, columns: slice, correlations: NDArray[np.float32]) -> None:
-        """Take in the correlations (rows, columns) of features with others; a feature's own does not count."""
-        k = self.partners.shape[1]
-        numbers = np.arange(columns.start, columns.stop, dtype=np.int32)
-        partners = np.hstack((self.partners[rows], np.broadcast_to(numbers, correlations.shape)))
-        values = np.hstack((self.correlations[rows], correlations))
-        own = partners == np.arange(rows.start, rows.stop)[:, None]
-        order = np.lexsort((partners, -np.abs(np.where(own, np.nan, values))), axis=1)[:, :k]  # NaN comes last
-        self.partners[rows] = np.take_along_axis(partners, order, axis=1)
-        self.correlations[rows] = np.take_along_axis(values, order, axis=1)

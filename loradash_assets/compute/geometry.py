@@ -1,28 +1,32 @@
-"""How the adapter's directions lie to each other in the MLP's hidden space."""
+"""How the adapter's directions lie to each other: in the MLP's hidden space, and each one's neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from loradash_assets.compute.directions import ModuleDirections, read_directions
+from loradash_assets.compute.neighbours import neighbours
+from loradash_assets.compute.spaces import INTO_HIDDEN, OUT_OF_HIDDEN
 from loradash_assets.schema import COSINES, OUTSIDE_LAYERS
 
-INTO_HIDDEN = ("gate_proj", "up_proj")  # these write the MLP's hidden space
-OUT_OF_HIDDEN = ("down_proj",)  # these read it
+COSINES_FILE = "cosines.parquet"
+NEIGHBOURS_FILE = "neighbours.parquet"
 
 
-@dataclass(frozen=True)
-class ModuleDirections:
-    """What one module's components read, rows of A (r, d_in), and write, columns of B as rows (r, d_out)."""
-
-    layer: int
-    projection: str
-    read: NDArray[np.floating]
-    write: NDArray[np.floating]
+def write_geometry(catalogue: Path, target: Path) -> dict[str, int]:
+    """Write the COSINES table and the NEIGHBOURS table, of both bases, to `target`; return their row counts."""
+    raw = read_directions(catalogue, "raw")
+    cosines = mlp_cosines(raw)
+    near = pa.concat_tables([neighbours(raw, "raw"), neighbours(read_directions(catalogue, "svd"), "svd")])
+    pq.write_table(cosines, target / COSINES_FILE)
+    pq.write_table(near, target / NEIGHBOURS_FILE)
+    return {"cosines": cosines.num_rows, "neighbours": near.num_rows}
 
 
 def mlp_cosines(

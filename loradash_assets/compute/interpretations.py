@@ -12,8 +12,9 @@ import pyarrow as pa
 from annotation_server.document import DocumentError, read_interpretations
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
 from loradash_assets.compute.errors import InputError
-from loradash_assets.schema import INTERPRETATIONS, OUTSIDE_LAYERS
+from loradash_assets.schema import INTERPRETATIONS, OUTSIDE_LAYERS, Basis
 
+BASES: Mapping[str, Basis] = {"c": "raw", "s": "svd"}  # by the letter of a component in a key
 Ranks = Mapping[tuple[str | None, int, str], int]  # by adapter, layer and projection
 
 
@@ -58,14 +59,17 @@ def _parts(text: str, ranks: Ranks) -> dict[str, Any]:
         "layer": layer,
         "projection": key.projection,
         "component": component,
-        "basis": None if basis is None else {"c": "raw", "s": "svd"}[basis],
+        "basis": None if basis is None else BASES[basis],
         "polarity": key.polarity,
-        "known": _is_known(key, ranks.get((key.adapter, layer, key.projection), 0)),
+        "known": names_feature(key, ranks.get((key.adapter, layer, key.projection), 0)),
     }
 
 
-def _is_known(key: FeatureKey, rank: int) -> bool:
-    """Whether the key is the one spelling of a feature: at rank 1 no component, above it always one."""
+def names_feature(key: FeatureKey, rank: int) -> bool:
+    """Whether a key is the one spelling of a feature of a module of this rank (0: there is no such module).
+
+    At rank 1 it has no component, above it always one.
+    """
     if rank == 0:
         return False
     if rank == 1:

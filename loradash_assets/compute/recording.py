@@ -233,12 +233,12 @@ class LayerActivations:
 def _blocks(chunk: Any, layer: int) -> Iterator[Chunk]:
     names = set(chunk.keys())
     tokens = chunk.get_tensor("tokens")
-    if _dense(layer) in names:
-        yield tokens, chunk.get_tensor(_dense(layer))
+    if dense_name(layer) in names:
+        yield tokens, chunk.get_tensor(dense_name(layer))
     for number in itertools.count():
-        if _sparse(layer, number)[0] not in names:
+        if sparse_names(layer, number)[0] not in names:
             return
-        offsets, columns, values = (chunk.get_tensor(name) for name in _sparse(layer, number))
+        offsets, columns, values = (chunk.get_tensor(name) for name in sparse_names(layer, number))
         for start, stop in pairwise(offsets.tolist()):
             yield tokens[columns[start:stop]], values[:, start:stop]
 
@@ -251,7 +251,7 @@ def recorded_example(plan: RecordingPlan, directory: Path, example: int) -> NDAr
     first = sum(len(plan.token_ids[each]) for each in itertools.takewhile(lambda each: each != example, chunk.examples))
     columns = slice(first, first + len(plan.token_ids[example]))
     with safe_open(chunk_file(directory, number), framework="np") as tensors:
-        layers = [tensors.get_slice(_dense(layer))[:, columns] for layer in plan.layers]
+        layers = [tensors.get_slice(dense_name(layer))[:, columns] for layer in plan.layers]
     return np.concatenate([np.empty((0, columns.stop - columns.start), np.float32), *layers])
 
 
@@ -285,13 +285,13 @@ def _is_complete(file: Path, plan: RecordingPlan, tokens: np.ndarray) -> bool:
 
 
 def _write(file: Path, plan: RecordingPlan, tokens: np.ndarray, recorded: Recorded) -> None:
-    tensors = {_dense(layer): np.ascontiguousarray(recorded.dense[rows]) for layer, rows in plan.layers.items()}
+    tensors = {dense_name(layer): np.ascontiguousarray(recorded.dense[rows]) for layer, rows in plan.layers.items()}
     tensors["tokens"] = tokens
     for layer, owners in plan.experts.items():
         for number, owner in enumerate(owners):
             routed = recorded.routed[owner]
             parts = (routed.offsets, routed.tokens, np.ascontiguousarray(routed.values))
-            tensors |= dict(zip(_sparse(layer, number), parts, strict=True))
+            tensors |= dict(zip(sparse_names(layer, number), parts, strict=True))
     temporary = file.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=_metadata(plan, tensors))
     with temporary.open("rb") as written:
@@ -311,14 +311,16 @@ def _names(plan: RecordingPlan) -> set[str]:
         name
         for layer, owners in plan.experts.items()
         for number in range(len(owners))
-        for name in _sparse(layer, number)
+        for name in sparse_names(layer, number)
     }
-    return {"tokens", *map(_dense, plan.layers), *sparse}
+    return {"tokens", *map(dense_name, plan.layers), *sparse}
 
 
-def _dense(layer: int) -> str:
+def dense_name(layer: int) -> str:
+    """Return the name of a layer's tensor of features that see every token."""
     return f"layer.{layer}"
 
 
-def _sparse(layer: int, number: int) -> list[str]:
+def sparse_names(layer: int, number: int) -> list[str]:
+    """Return the names of the three tensors of a layer's `number`-th module with experts."""
     return [f"layer.{layer}.experts.{number}.{part}" for part in ("offsets", "tokens", "values")]

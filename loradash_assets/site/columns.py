@@ -15,19 +15,21 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+from loradash_assets.site.arrow import shortest
 
 Array = NDArray[np.number[Any]]
 GZIP = 16 + zlib.MAX_WBITS  # a gzip header without time and file name
-LEVEL = 6  # 9 takes more than twice the time for 1% less
+LEVEL = 6  # 9 takes more than twice the time for a thousandth less
+MEMORY = 5  # blocks short enough to tell one array from the next: 4% less than with 8
 
 
 def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     """Return the header and the arrays as base64; the same content gives the same text."""
     named = [(name, array.dtype.str[1:], array.size) for name, array in arrays.items()]
     start = msgspec.json.encode({**header, "arrays": named})
-    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP, MEMORY, zlib.Z_FILTERED)
     pieces = [len(start).to_bytes(4, "little"), start, *map(_shuffled, arrays.values())]
     data = b"".join(map(compressor.compress, pieces)) + compressor.flush()
     return base64.b64encode(data).decode("ascii")
@@ -50,11 +52,6 @@ def recorded(values: Sequence[float]) -> Array:
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     return single if np.array_equal(shortest(single), array, equal_nan=True) else array
-
-
-def shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return each float32 as the float64 whose decimal form is the float32's shortest one (0.1, not 0.1000000015)."""
-    return pa.array(values).cast(pa.string()).cast(pa.float64()).to_numpy()
 
 
 def _shuffled(array: Array) -> bytes:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from loradash_assets.schema import POLARITIES, SAMPLES, STATISTICS, Polarity
-from loradash_assets.site.columns import shortest
+from loradash_assets.site.arrow import row_bounds, shortest
+from loradash_assets.site.from_neighbours import NO_NEIGHBOURS, NeighbourTables, neighbours_of
 from loradash_assets.site.keys import feature_keys
-from loradash_assets.site.page import Cosine, Example, Feature, Histogram, Layer, Projection, Sample, Statistics
+from loradash_assets.site.page import (
+    Cosine,
+    Example,
+    Feature,
+    Histogram,
+    Layer,
+    Neighbours,
+    Projection,
+    Sample,
+    Statistics,
+)
 
 FINITE = (
     *("min", "max", "mean", "std", "skewness", "kurtosis", "effect_scale", "rms_effect"),
@@ -30,7 +40,8 @@ class LayerTables:
 
     `features` (FEATURES, of any layers) gives each module's rank; without it the rank is the number of components in
     `statistics`, which holds in the raw basis but not in the svd basis, where directions may be dropped. `samples`
-    (SAMPLES) and `filtered` (STATISTICS over the tokens that no filter leaves out) are shown where they are given.
+    (SAMPLES), `filtered` (STATISTICS over the tokens that no filter leaves out) and `neighbours` are shown where they
+    are given.
     """
 
     layer: int
@@ -40,6 +51,7 @@ class LayerTables:
     features: pa.Table | None = None
     samples: pa.Table = field(default_factory=SAMPLES.empty_table)
     filtered: pa.Table = field(default_factory=STATISTICS.empty_table)
+    neighbours: NeighbourTables = NO_NEIGHBOURS
 
 
 def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
@@ -50,17 +62,20 @@ def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
     """
     lists, samples, ranks = _top_tokens(tables.top_tokens), _samples(tables.samples), _ranks(tables)
     filtered = {(row["projection"], row["component"]): _statistics(row) for row in tables.filtered.to_pylist()}
+    neighbours = neighbours_of(tables.neighbours)
     projections: dict[str, list[Feature]] = {}
+    # Those of the rows of A are no cosines of singular directions; where the rank is 1, they are the same.
+    raw = max(ranks.values(), default=1) == 1 or "svd" not in tables.statistics["basis"].to_pylist()
     for row in tables.statistics.to_pylist():
         name = row["projection"]
         key = name, row["component"]
-        found = _Found(lists, tuple(samples.get(key, ())), filtered.get(key))
+        found = _Found(lists, tuple(samples.get(key, ())), filtered.get(key), neighbours.get(key, Neighbours()))
         feature = _feature(row, ranks[name], found, adapter)
         projections.setdefault(name, []).append(feature)
     return Layer(
         tables.layer,
         tuple(Projection(name, tuple(features)) for name, features in projections.items()),
-        tuple(Cosine(row["first"], row["second"], row["cosine"]) for row in tables.cosines.to_pylist()),
+        tuple(Cosine(row["first"], row["second"], row["cosine"]) for row in tables.cosines.to_pylist() if raw),
     )
 
 
@@ -79,6 +94,7 @@ class _Found:
     lists: Lists
     samples: tuple[Sample, ...]
     filtered: Statistics | None
+    neighbours: Neighbours
 
 
 def _feature(row: Mapping[str, Any], rank: int, found: _Found, adapter: str | None) -> Feature:
@@ -86,7 +102,8 @@ def _feature(row: Mapping[str, Any], rank: int, found: _Found, adapter: str | No
     positive, negative = (tuple(found.lists.get((name, component, polarity), ())) for polarity in POLARITIES)
     shown = component if rank > 1 else None
     keys = feature_keys(layer, name, shown, row["basis"], adapter)
-    return Feature(layer, name, shown, keys, _statistics(row), positive, negative, found.samples, found.filtered)
+    beside = found.samples, found.filtered, found.neighbours
+    return Feature(layer, name, shown, keys, _statistics(row), positive, negative, *beside)
 
 
 def _statistics(row: Mapping[str, Any]) -> Statistics:
@@ -165,18 +182,13 @@ def _examples(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[dict[st
 def _split(lists: pa.ListArray) -> list[tuple[float, ...]]:
     """Return the rows of a list<float32> column, every value in its shortest form."""
     values = shortest(lists.flatten().to_numpy()).tolist()
-    return [tuple(values[start:end]) for start, end in _bounds(lists)]
+    return [tuple(values[start:end]) for start, end in row_bounds(lists)]
 
 
 def _bytes(lists: pa.ListArray) -> list[bytes]:
     """Return the rows of a list<int8> column."""
     values = lists.flatten().to_numpy().tobytes()
-    return [values[start:end] for start, end in _bounds(lists)]
-
-
-def _bounds(lists: pa.ListArray) -> Iterator[tuple[int, int]]:
-    """Yield where each row of a list column starts and ends among the flattened values."""
-    return pairwise([0, *np.cumsum(lists.value_lengths().to_numpy()).tolist()])
+    return [values[start:end] for start, end in row_bounds(lists)]
 
 
 def _recorded(value: float) -> float:

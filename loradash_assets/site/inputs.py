@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loradash_assets.schema import OUTSIDE_LAYERS, TOP_TOKENS, Basis
+from loradash_assets.site.from_neighbours import FeatureName, NeighbourTables
 from loradash_assets.site.from_tables import LayerTables
 from loradash_assets.site.original import ExportMetadata
 from loradash_assets.site.page import Text
@@ -135,7 +136,7 @@ class AdapterInputs:
     layers: Mapping[int, Path]
     features: Path
     geometry: Path
-    coactivation: Path | None = None  # where only the published tables need it, only they have it
+    coactivation: Path | None = None  # of what shows which features fire together
 
     def plain(self) -> Iterator[LayerTables]:
         """Yield each layer's plain list in the raw basis."""
@@ -147,7 +148,9 @@ class AdapterInputs:
         for layer in sorted(self.layers):
             samples = pq.read_table(self.layers[layer] / "samples.parquet")
             filtered = self._statistics(layer, basis, filtered=True)
-            yield replace(self._tables(layer, "shown.parquet", basis), samples=samples, filtered=filtered)
+            neighbours = self.neighbours.of_layer(layer)
+            tables = self._tables(layer, "shown.parquet", basis)
+            yield replace(tables, samples=samples, filtered=filtered, neighbours=neighbours)
 
     def described(self, listed: Collection[int]) -> Iterator[LayerTables]:
         """Yield what the report shows of each layer: as `shown`, without samples, with lists in `listed` alone."""
@@ -172,6 +175,22 @@ class AdapterInputs:
     def cosines(self) -> pa.Table:
         """The COSINES table."""
         return pq.read_table(self.geometry / "cosines.parquet")
+
+    @cached_property
+    def neighbours(self) -> NeighbourTables:
+        """What numbers the adapter's features, in the run's basis."""
+        assert self.coactivation is not None
+        directions = pq.read_table(self.geometry / "neighbours.parquet", filters=pc.field("basis") == self.run.basis)
+        coactivation = pq.read_table(self.coactivation / "coactivation.parquet")
+        numbered = directions.filter(pc.field("kind") == "read")
+        columns = (self.feature_table[name].to_pylist() for name in ("layer", "projection", "rank"))
+        ranks = {(layer, projection): rank for layer, projection, rank in zip(*columns, strict=True)}
+        columns = (numbered[name].to_pylist() for name in ("layer", "projection", "component"))
+        names = [
+            FeatureName(layer, projection, component if ranks[layer, projection] > 1 else None)
+            for layer, projection, component in zip(*columns, strict=True)
+        ]
+        return NeighbourTables(directions, coactivation, names)
 
     def _tables(self, layer: int, name: str, basis: Basis) -> LayerTables:
         directory = self.layers[layer]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.parquet as pq
 
 from loradash_assets.site.export import activations_data
 from loradash_assets.site.files import remove_data, save_dashboard
-from loradash_assets.site.from_tables import LayerTables, layer_from_tables
+from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
-from loradash_assets.site.page import Adapter, Note, Page
+from loradash_assets.site.page import Adapter, Layer, Note, Page
 from loradash_assets.site.report import report_csv, report_html
 from loradash_assets.site.texts import ROWS_AT_A_TIME
 from loradash_assets.store import Entry, copy_atomically, file_digest, known_digest, write_atomically
@@ -73,6 +74,7 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
         "features": adapter.feature_table,
         "coactivation": pq.read_table(adapter.coactivation / "coactivation.parquet"),
         "cosines": adapter.cosines,
+        "neighbours": pq.read_table(adapter.geometry / "neighbours.parquet"),
     }
     return {
         name: table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
@@ -87,24 +89,37 @@ def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
 
 
 def dashboard_page(site: SiteInputs) -> Page:
-    """Return what the dashboard shows."""
-    return Page(site.title, tuple(_adapter(adapter, adapter.shown()) for adapter in site.adapters), site.texts())
+    """Return what the dashboard shows; one layer at a time is read, when it is gone through."""
+    return Page(site.title, tuple(_adapter(adapter, _ShownLayers(adapter)) for adapter in site.adapters), site.texts())
+
+
+@dataclass(frozen=True)
+class _ShownLayers(Iterable[Layer]):
+    """What the dashboard shows of an adapter's layers, made from their tables whenever it is gone through."""
+
+    adapter: AdapterInputs
+
+    def __iter__(self) -> Iterator[Layer]:
+        return (layer_from_tables(tables, self.adapter.name) for tables in self.adapter.shown())
 
 
 def write_report(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write every note beside its feature's best tokens, and how much has been annotated, as HTML and CSV."""
     notes = site.notes()
     noted = set(notes["layer"].to_pylist())
-    page = Page(site.title, tuple(_adapter(adapter, adapter.described(noted)) for adapter in site.adapters))
+    page = Page(site.title, tuple(_adapter(adapter, _described(adapter, noted)) for adapter in site.adapters))
     for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
         write_atomically(target / name, text.encode())
     return {"notes": notes.num_rows}
 
 
-def _adapter(adapter: AdapterInputs, tables: Iterable[LayerTables]) -> Adapter:
+def _described(adapter: AdapterInputs, noted: Collection[int]) -> tuple[Layer, ...]:
+    return tuple(layer_from_tables(tables, adapter.name) for tables in adapter.described(noted))
+
+
+def _adapter(adapter: AdapterInputs, layers: Iterable[Layer]) -> Adapter:
     run = adapter.run
     metadata = run.labels(sorted(adapter.layers))
-    layers = tuple(layer_from_tables(each, adapter.name) for each in tables)
     return Adapter(adapter.name, adapter.label, metadata, layers, tuple(run.warnings()))
 
 

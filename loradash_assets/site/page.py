@@ -6,7 +6,7 @@ the export and the report print one and the same number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -147,7 +147,7 @@ class Adapter(msgspec.Struct, frozen=True):
     name: str | None  # as in the keys of its notes; None for the first one
     label: str
     metadata: Mapping[str, str]  # label -> text, in the order shown
-    layers: tuple[Layer, ...]
+    layers: Iterable[Layer]  # can be gone through again, though each may be read anew
     warnings: tuple[str, ...] = ()
 
     def features(self) -> Iterator[Feature]:

@@ -22,7 +22,18 @@ import numpy as np
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.columns import Array, pack, recorded, whole
 from loradash_assets.site.numbers import statistics_columns
-from loradash_assets.site.page import Adapter, Example, Feature, Histogram, Layer, Note, Page, Sample, Statistics
+from loradash_assets.site.page import (
+    Adapter,
+    Cosine,
+    Example,
+    Feature,
+    Histogram,
+    Layer,
+    Note,
+    Page,
+    Sample,
+    Statistics,
+)
 from loradash_assets.site.segments import Segments
 
 HEAD = "head"
@@ -138,6 +149,7 @@ class _Adapter:
             drawn.add(sample.examples, texts)
         self._keep(layer, features)
         arrays = {
+            "cosines": _cosines(layer.cosines),
             "listed": _values(example for examples in lists for example in examples),
             "all": statistics_columns([each.statistics for each in features]),
             "filtered": statistics_columns([each.filtered for each in features]),
@@ -146,7 +158,8 @@ class _Adapter:
         header = {
             "histograms": [_histogram(feature.statistics.histogram) for feature in features],
             "samples": [[_sample(sample) for sample in feature.samples] for feature in features],
-            "cosines": [(each.first, each.second, each.cosine) for each in layer.cosines],
+            "directions": list(dict.fromkeys(each.first for each in layer.cosines)),
+            "one": LIKENESS,
         }
         return pack(header, {f"{kind}.{name}": array for kind, of in arrays.items() for name, array in of.items()})
 
@@ -194,6 +207,19 @@ class _Adapter:
 
 
 _NO_DENSITY = (None, None, None, None)
+
+
+def _cosines(cosines: Iterable[Cosine]) -> dict[str, Array]:
+    """Return the cosines in steps of 1 / LIKENESS, with the numbers of both directions."""
+    cosines = list(cosines)
+    numbers: dict[str, int] = {}
+    for each in cosines:
+        numbers.setdefault(each.first, len(numbers))
+    return {
+        "first": whole([numbers[each.first] for each in cosines]),
+        "second": whole([numbers[each.second] for each in cosines]),
+        "cosine": whole([round(each.cosine * LIKENESS) for each in cosines]),
+    }
 
 
 def _scale(statistics: Statistics) -> float:

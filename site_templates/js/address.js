@@ -43,7 +43,7 @@ function numberIn(address, name) {
 
 /** Take another address in place: no new step for the back button. */
 function replaceAddress(address) {
-  history.replaceState(null, "", `#${address}`);
+  history.replaceState(history.state, "", `#${address}`);
 }
 
 /** Change parts of the address in place. */

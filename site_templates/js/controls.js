@@ -18,7 +18,8 @@ function labelLegend(legend) {
   const full = fullColour(legends.get(legend));
   legend.querySelector(".low").textContent = short(-full);
   legend.querySelector(".high").textContent = `+${short(full)}`;
-  legend.setAttribute("aria-label", `Colours from ${short(-full)}, full blue, over 0 to ${short(full)}, full red`);
+  const [high, low] = COLOUR_NAMES[display.palette];
+  legend.setAttribute("aria-label", `Colours from ${short(-full)}, full ${low}, over 0 to ${short(full)}, full ${high}`);
   legend.querySelectorAll(".scale > span").forEach((swatch, place) => { swatch.className = swatchClass(LEGEND_SHADES[place]); });
 }
 
@@ -43,7 +44,6 @@ function slider(name, label, { min, max, step }) {
 
 function fillLegend() {
   const spaces = element("input", { type: "checkbox", id: "display-spaces", checked: display.spaces, onchange: () => display.set("spaces", spaces.checked) });
-  byId("legend").open = matchMedia("(min-width: 781px)").matches; // a phone's first screen is for the examples
   byId("legend").append(
     element("div", { class: "controls", role: "group", "aria-label": "Colours" },
       choice("scale", "Colour by", SCALES),
@@ -60,3 +60,4 @@ function fillLegend() {
 }
 
 const PALETTES = { "red-blue": "red and blue", "orange-purple": "orange and purple" };
+const COLOUR_NAMES = { "red-blue": ["red", "blue"], "orange-purple": ["orange", "purple"] };

@@ -141,7 +141,7 @@ class Adapter {
       examples: POLARITIES.map((_, side) => new ExampleList(listed, windows.lists[2 * number + side], windows.lists[2 * number + side + 1])),
       samples: part.samples[row].map((each) => ({ ...each, examples: new ExampleList(samples, lists[sample], lists[++sample]) })),
     }));
-    return { index: this.layers[place], place, features, cosines: part.cosines };
+    return { index: this.layers[place], place, features, cosines: { ...columnsOf(part, "cosines"), directions: part.directions, one: part.one } };
   }
 }
 

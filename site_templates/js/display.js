@@ -15,7 +15,8 @@ const display = {
   restore() {
     const last = recall("loradash:display") ?? {};
     for (const [name, usual] of Object.entries(STANDARD_DISPLAY)) if (typeof last[name] === typeof usual) this[name] = last[name];
-    if (!(this.scale in SCALES)) this.scale = STANDARD_DISPLAY.scale;
+    if (!Object.hasOwn(SCALES, this.scale)) this.scale = STANDARD_DISPLAY.scale;
+    if (!["red-blue", "orange-purple"].includes(this.palette)) this.palette = STANDARD_DISPLAY.palette;
     document.documentElement.dataset.palette = this.palette;
   },
 

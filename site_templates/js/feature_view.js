@@ -62,7 +62,7 @@ class FeatureView {
 
   samples(feature, title) {
     if (feature.samples.length === 0) return [];
-    const parts = feature.samples.map((sample) => element("div", { class: "range" }, ...sampleList(feature, sample, title)));
+    const parts = feature.samples.map((sample) => element("div", { class: "range" }, ...sampleList(feature, sample, title, "h3")));
     return [element("section", { class: "card samples", "aria-label": `${title}, across the range` },
       element("h2", {}, "Across the range ", element("small", {}, "tokens drawn at random, from the highest interval down")), element("div", { class: "sides" }, ...parts))];
   }

@@ -8,6 +8,11 @@ function fillTitle(title) {
   byId("title").replaceChildren(...visible(title));
 }
 
+/** Unfold what stands above the views where there is room: a phone's first screen is for the examples. */
+function unfold() {
+  for (const id of ["about", "legend"]) byId(id).open = matchMedia("(min-width: 781px)").matches;
+}
+
 /** Offer the adapters, where there are several. */
 function fillAdapters(adapters, choose) {
   const select = byId("adapter");

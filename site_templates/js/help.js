@@ -8,6 +8,7 @@ const KEYS = [
   ["Tab", "to the next list, note or button"],
   ["← → ↑ ↓", "in a list of examples: from token to token, from example to example"],
   ["Enter", "on a token: more of its example, then the whole, then less"],
+  ["Shift Enter", "on a token: to the link of its example"],
   ["Esc", "close what is open"],
   ["?", "this help"],
 ];

@@ -31,7 +31,10 @@ class LayerView {
   async draw(address) {
     const { adapter } = this.page;
     this.use(adapter);
-    if (adapter.layers.length === 0) return { content: () => [quiet("There are no layers in this data.")] };
+    if (adapter.layers.length === 0) {
+      fillColumns([], new Set());
+      return { content: () => [quiet("There are no layers in this data.")] };
+    }
     this.place = Math.max(adapter.layers.indexOf(numberIn(address, "layer")), 0);
     const layer = await adapter.layer(this.place);
     return { title: layerName(layer.index), content: () => this.content(layer, address) };
@@ -40,18 +43,19 @@ class LayerView {
   content(layer, address) {
     const chosen = this.chosen(address);
     fillColumns(this.names, chosen, () => this.choose(chosen, layer));
-    const columns = this.names.filter((name) => chosen.has(name)).flatMap((name) => this.column(layer, name, address));
-    byId("cosines").replaceChildren(...cosineTable(layer.cosines));
+    const shown = this.names.filter((name) => chosen.has(name)).map((name) => layer.features.filter(({ projection }) => projection === name));
+    const choices = shown.filter((components) => components.length).map((components) => [this.featureAmong(components, address), components]);
+    const columns = choices.map(([feature, components]) => column(this.page.notebook, feature, components,
+      ({ component }) => this.amend({ [`component.${feature.projection}`]: component }, layer)));
+    byId("cosines").replaceChildren(...cosineTable(layer.cosines, choices.map(([feature]) => feature)));
     this.ready(this.place + 1);
     return columns.length ? columns : [quiet("None of the chosen projections is adapted in this layer. Choose others above.")];
   }
 
-  column(layer, name, address) {
-    const components = layer.features.filter(({ projection }) => projection === name);
-    if (components.length === 0) return [];
-    const wanted = numberIn(address, `component.${name}`);
-    const feature = components.find(({ component }) => component === wanted) ?? components[0];
-    return [column(this.page.notebook, feature, components, ({ component }) => this.amend({ [`component.${name}`]: component }, layer))];
+  /** Return the feature to show of a module: that of the component in the address, or the first. */
+  featureAmong(components, address) {
+    const wanted = numberIn(address, `component.${components[0].projection}`);
+    return components.find(({ component }) => component === wanted) ?? components[0];
   }
 
   choose(chosen, layer) {
@@ -63,9 +67,12 @@ class LayerView {
     this.page.show(() => this.content(layer, address));
   }
 
+  /** Change the address and what is shown in place; what was in focus stays so. */
   amend(parts, layer) {
     amendAddress(parts);
+    const label = document.activeElement.ariaLabel;
     this.page.show(() => this.content(layer, readAddress()));
+    if (label) byId("view").querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus({ preventScroll: true });
   }
 
   /** Open the next layer's data before it is asked for. */

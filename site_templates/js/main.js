@@ -2,7 +2,7 @@
 
 class Dashboard {
   constructor(data, notebook) {
-    Object.assign(this, { data, notebook, adapter: null, view: null, drawing: 0 });
+    Object.assign(this, { data, notebook, adapter: null, view: null, drawing: 0, entry: null, scrolls: new Map() });
     this.views = { layer: new LayerView(this), overview: new Overview(this), feature: new FeatureView(this) };
   }
 
@@ -22,11 +22,12 @@ class Dashboard {
     byId("adapter").value = String(adapters.indexOf(adapter));
     const [name, turn] = [this.viewOf(address), ++this.drawing];
     this.view = this.views[name];
+    const scroll = this.step(name);
     try {
       const { title, content } = await this.view.draw(address);
       if (turn !== this.drawing) return; // the reader has gone on
       this.begin(name, title);
-      this.show(content);
+      this.show(content, scroll);
       this.view.shown?.(address);
     } catch (error) {
       if (turn !== this.drawing) return;
@@ -53,29 +54,54 @@ class Dashboard {
     if (name === "layer") byId("layer").value = String(this.view.place ?? 0);
   }
 
-  /** Put what `make` returns in place of what was shown. */
-  show(make) {
+  /** Put what `make` returns in place of what was shown, scrolled to `scroll`. */
+  show(make, scroll = scrollY) {
+    const before = scrollY;
     hideTooltip();
     this.notebook.unwatchAll();
     byId("view").replaceChildren(...make());
+    finish(scroll > 0 || readAddress().has("example"));
+    if (scroll > 0 || scroll !== before) scrollTo(0, scroll);
   }
 
+  /**
+   * Say which step of the history is shown, and keep how far the reader had scrolled in the one before. Return where to
+   * scroll to: to where the reader left it, else to the top; from layer to layer the place stays.
+   */
+  step(name) {
+    this.scrolls.set(this.entry, scrollY);
+    const stays = name === "layer" && byId("view").className === "layer";
+    if (!history.state?.entry) history.replaceState({ entry: `${Date.now()} ${Math.random()}` }, "");
+    this.entry = history.state.entry;
+    return this.scrolls.get(this.entry) ?? history.state.scroll ?? (stays ? scrollY : 0);
+  }
+
+  /** Go to the layer or feature `steps` away; return whether there is one. */
   go(steps) {
-    const address = this.view.beside(steps);
-    if (address) location.hash = address;
+    const address = this.view?.beside(steps);
+    if (address) this.visit(address);
+    return Boolean(address);
+  }
+
+  /** Go to an address, at once: a change of `location.hash` is told only after a turn through the browser. */
+  visit(address) {
+    if (address !== location.hash) history.pushState(null, "", address);
+    return this.follow();
   }
 
   install() {
     const select = byId("layer");
-    select.addEventListener("change", () => { location.hash = this.views.layer.addressAt(Number(select.value)); });
+    select.addEventListener("change", () => this.visit(this.views.layer.addressAt(Number(select.value))));
     fillAdapters(this.data.adapters, (adapter) => {
       const address = readAddress();
       if (adapter.name === null) address.delete("adapter");
       else address.set("adapter", adapter.name);
-      location.hash = String(address);
+      this.visit(`#${address}`);
     });
     byId("previous").addEventListener("click", () => this.go(-1));
     byId("next").addEventListener("click", () => this.go(1));
+    history.scrollRestoration = "manual"; // the browser's own comes before there is anything to scroll
+    addEventListener("pagehide", () => history.replaceState({ entry: this.entry, scroll: scrollY }, ""));
     addEventListener("hashchange", () => this.follow());
     addEventListener("keydown", (event) => this.key(event));
   }
@@ -91,10 +117,7 @@ class Dashboard {
       "/": () => { this.views.overview.focusSearch(); },
       "?": openHelp,
     };
-    const action = actions[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
+    if (Object.hasOwn(actions, event.key) && actions[event.key]() !== false) event.preventDefault();
   }
 }
 
@@ -105,10 +128,12 @@ function installExport(notebook, entries) {
 }
 
 async function main() {
+  openAhead(["head", "windows-0", "texts-0", ...(readAddress().size ? [] : ["layer-0-0"])]);
   installTheme();
   display.restore();
   const data = await openData();
   fillTitle(data.title);
+  unfold();
   fillLegend();
   fillHelp();
   const notebook = new Notebook(data.notes);

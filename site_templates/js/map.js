@@ -34,8 +34,8 @@ function stepBounds(colour, values) {
 /** Return the step of a value, 1 to STEPS, 0 for one that is not known. */
 function stepOf(value, bounds) {
   if (value === null || Number.isNaN(value)) return 0;
-  let step = 1;
-  while (step < STEPS && value >= bounds[step] && bounds[step] < bounds[STEPS]) step += 1;
+  let step = STEPS;
+  while (step > 1 && value < bounds[step - 1]) step -= 1;
   return step;
 }
 
@@ -68,6 +68,19 @@ function mapLegend(bounds, write, meaning) {
     element("p", {}, meaning, known && bounds[STEPS] !== 1 ? `; up to ${write(bounds[STEPS])}` : "", ". A module of several components shows its highest."));
 }
 
+/** Return the link that lies nearest to `cell` in a direction, those straight ahead before others; a map may have gaps. */
+function nearestCell(table, cell, down, right) {
+  const [row, column] = [cell.parentElement.rowIndex, cell.cellIndex];
+  const far = (link) => {
+    const { parentElement: { parentElement: { rowIndex }, cellIndex } } = link;
+    const ahead = (rowIndex - row) * down + (cellIndex - column) * right;
+    const aside = Math.abs((rowIndex - row) * right) + Math.abs((cellIndex - column) * down);
+    return ahead > 0 ? ahead + 1000 * aside : Infinity;
+  };
+  const links = [...table.querySelectorAll("a")].map((link) => [far(link), link]).filter(([distance]) => distance < Infinity);
+  return links.sort(([one], [other]) => one - other)[0]?.[1];
+}
+
 /** One cell is a tab stop; arrow keys go from cell to cell. */
 function installMapKeys(table) {
   const first = table.querySelector("a");
@@ -77,8 +90,7 @@ function installMapKeys(table) {
     const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0];
     if (!cell || !(down || right)) return;
     event.preventDefault();
-    const row = table.rows[cell.parentElement.rowIndex + down];
-    row?.cells[cell.cellIndex + right]?.querySelector("a")?.focus();
+    nearestCell(table, cell, down, right)?.focus();
   });
   table.addEventListener("focusin", (event) => {
     for (const stop of table.querySelectorAll("a[tabindex='0']")) stop.tabIndex = -1;

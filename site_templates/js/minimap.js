@@ -1,24 +1,29 @@
 // Where in its whole example a feature fires: up to 64 bars, up for positive, down for negative, the window marked.
 
-const MINIMAP = { width: 64, height: 16 };
+const MINIMAP_TALL = 127; // units of a bar of the feature's largest |activation|
 
 function minimapBars(values, sign) {
-  const wide = MINIMAP.width / values.length;
-  const middle = MINIMAP.height / 2;
   let path = "";
   values.forEach((value, bin) => {
-    const tall = (Math.max(sign * value, 0) / 127) * middle;
-    if (tall > 0) path += `M${(bin * wide).toFixed(1)} ${middle}v${(-sign * tall).toFixed(1)}h${wide.toFixed(1)}V${middle}z`;
+    if (sign * value > 0) path += `M${bin} ${MINIMAP_TALL}v${-value}h1V${MINIMAP_TALL}z`;
   });
   return path;
 }
 
+// Cloned for each example: hundreds of them are made at once.
+const bareMinimap = drawing("svg", { class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" },
+  drawing("rect", { y: 0, height: 2 * MINIMAP_TALL, class: "shown" }), drawing("path", { class: "above" }), drawing("path", { class: "below" }));
+
 /** Return a picture of an example's minimap; [start, stop) of `length` tokens are those shown. */
 function minimapPicture(values, start, stop, length) {
-  const { width, height } = MINIMAP;
-  const [from, to] = [(start / length) * width, (stop / length) * width];
-  return drawing("svg", { viewBox: `0 0 ${width} ${height}`, class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" },
-    drawing("rect", { x: from, width: Math.max(to - from, 1.5), y: 0, height, class: "shown" }),
-    drawing("path", { d: minimapBars(values, 1), class: "above" }),
-    drawing("path", { d: minimapBars(values, -1), class: "below" }));
+  const bins = values.length;
+  const [from, to] = [(start / length) * bins, (stop / length) * bins];
+  const picture = bareMinimap.cloneNode(true);
+  const [shown, above, below] = picture.children;
+  picture.setAttribute("viewBox", `0 0 ${bins} ${2 * MINIMAP_TALL}`);
+  shown.setAttribute("x", from);
+  shown.setAttribute("width", Math.max(to - from, bins / 40));
+  above.setAttribute("d", minimapBars(values, 1));
+  below.setAttribute("d", minimapBars(values, -1));
+  return picture;
 }

@@ -28,6 +28,7 @@ class Overview {
     this.page = page;
     this.indices = new Map();
     page.notebook.listeners.push(() => this.noted());
+    for (const [event, begins] of [["beforeprint", true], ["afterprint", false]]) addEventListener(event, () => this.page.view === this && this.table?.print(begins));
   }
 
   get shows() {
@@ -52,11 +53,13 @@ class Overview {
   }
 
   content(address) {
+    const among = (name, allowed, usual) => (allowed.includes(address.get(name)) ? address.get(name) : usual);
     this.choices = {
-      colour: address.get("colour") in MAP_COLOURS ? address.get("colour") : "effect",
-      sort: address.get("sort") ?? "rms_effect", order: address.get("order") === "asc" ? "asc" : "desc",
-      q: address.get("q") ?? "", where: address.get("where") in PLACES ? address.get("where") : "everywhere",
-      layer: numberIn(address, "layer"), projection: address.get("projection"), notes: address.get("notes") in NOTE_FILTERS ? address.get("notes") : "",
+      colour: among("colour", Object.keys(MAP_COLOURS), "effect"),
+      sort: among("sort", ["feature", ...TABLE_NUMBERS.map(([name]) => name)], "rms_effect"), order: among("order", ["asc"], "desc"),
+      q: address.get("q") ?? "", where: among("where", Object.keys(PLACES), "everywhere"),
+      layer: among("layer", this.adapter.layers.map(String), ""), projection: among("projection", this.adapter.projections, ""),
+      notes: among("notes", Object.keys(NOTE_FILTERS), ""),
     };
     this.place = element("div", { class: "map-place" });
     this.tally = element("p", { class: "tally", role: "status" });
@@ -95,7 +98,7 @@ class Overview {
     const { choices, adapter } = this;
     const picker = (name, label, options) => {
       const select = element("select", { "aria-label": label, id: `filter-${name}`, onchange: () => { this.choose({ [name]: select.value }); this.update(); } },
-        ...options.map(([value, text]) => element("option", { value, selected: String(choices[name] ?? "") === value }, ...visible(text))));
+        ...options.map(([value, text]) => element("option", { value, selected: choices[name] === value }, ...visible(text))));
       return select;
     };
     this.input = element("input", { type: "search", id: "search", "aria-label": "Search features", placeholder: "Search top tokens, text, notes  ( / )", value: choices.q, spellcheck: "false", autocomplete: "off",
@@ -136,7 +139,7 @@ class Overview {
   passes(feature) {
     const { adapter, choices, result } = this;
     if (result && !result.found[feature]) return false;
-    if (choices.layer !== null && choices.layer !== "" && adapter.layerOf(feature) !== Number(choices.layer)) return false;
+    if (choices.layer && adapter.layerOf(feature) !== Number(choices.layer)) return false;
     if (choices.projection && adapter.projectionOf(feature) !== choices.projection) return false;
     return this.passesNotes(feature);
   }
@@ -198,8 +201,7 @@ class Overview {
   /** Go to the search from anywhere. */
   focusSearch() {
     if (this.page.view === this) { this.input.focus(); return; }
-    location.hash = addressOf(this.page.adapter, { view: "overview" });
-    addEventListener("hashchange", () => setTimeout(() => this.input?.focus()), { once: true });
+    this.page.visit(addressOf(this.page.adapter, { view: "overview" })).then(() => this.input.focus());
   }
 }
 

@@ -17,12 +17,27 @@ function emptyText(feature, polarity) {
   return `No ${polarity} examples were kept.`;
 }
 
+const AT_ONCE = 8; // examples of a list that are in sight at first; the others follow when these are painted
+
 /** Return a list of examples, of which one token is a tab stop. */
 function itemList(feature, examples, label) {
-  const list = element("ol", { "aria-label": label });
-  list.append(...examples.all().map((example) => exampleItem(feature, example, feature.adapter.texts)));
+  const all = examples.all();
+  const items = all.map(exampleItem);
+  const fill = (from, to) => { for (let place = from; place < to; place += 1) fillItem(items[place], feature, all[place]); };
+  fill(0, Math.min(AT_ONCE, all.length));
+  if (all.length > AT_ONCE) later.push(() => fill(AT_ONCE, all.length));
+  const list = element("ol", { "aria-label": label }, ...items);
   list.querySelector(".target").tabIndex = 0;
   return list;
+}
+
+const later = []; // what is to be done once the page is painted
+
+/** Do all that was put off; `now` before the page is painted, where what is put off may be in sight. */
+function finish(now) {
+  const run = (all) => all.forEach((each) => each());
+  if (now) run(later.splice(0));
+  else requestAnimationFrame(() => setTimeout(() => run(later.splice(0))));
 }
 
 function examplesList(feature, polarity, label) {

@@ -6,11 +6,33 @@ const arrivals = new Map(); // part that is being loaded -> what takes its text
 
 globalThis.loradashPart = (name, text) => arrivals.get(name)?.(text);
 
+const ahead = new Map(); // parts that were opened before anyone asked for them
+
+/** Begin to open parts that will be needed soon, all at once. */
+function openAhead(names) {
+  for (const name of names.filter((each) => byId(`part-${each}`))) {
+    ahead.set(name, readPart(name));
+    ahead.get(name).catch(() => {}); // whoever asks for it is told
+  }
+}
+
 /** Return the part `name`: its header's fields, and its arrays by name. Throws Error for one that cannot be loaded. */
-async function openPart(name) {
-  const place = byId(`part-${name}`);
+function openPart(name) {
+  const begun = ahead.get(name);
+  ahead.delete(name);
+  return begun ?? readPart(name);
+}
+
+async function readPart(name) {
+  const place = byId(`part-${name}`) ?? await laterPart(name);
   const text = place.dataset.file ? await loadFile(name, place.dataset.file) : place.textContent;
   return unpack(await inflate(fromBase64(text)));
+}
+
+/** Return the place of a part that the browser has not read yet: the page is at work before all of it is there. */
+async function laterPart(name) {
+  if (document.readyState === "loading") await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
+  return byId(`part-${name}`);
 }
 
 /** Load the script that brings a part: from `file://` a page may load nothing else. */

@@ -2,13 +2,14 @@
 
 let samplesOpen = false; // one choice for all features, kept while one goes from layer to layer
 
-function sampleHeading({ interval, low, high, count: tokens, examples }) {
+function sampleHeading(tag, { interval, low, high, count: tokens, examples }) {
   const name = interval === null ? "At random" : `${short(low)} to ${short(high)}`;
-  return element("h4", {}, name, " ", element("small", {}, `${count(examples.length)} of ${count(tokens)}`));
+  return element(tag, {}, name, " ", element("small", {}, `${count(examples.length)} of ${count(tokens)}`));
 }
 
-function sampleList(feature, sample, label) {
-  const heading = sampleHeading(sample);
+/** Return a sample's heading, of the level `tag`, and its list. */
+function sampleList(feature, sample, label, tag) {
+  const heading = sampleHeading(tag, sample);
   return [heading, itemList(feature, sample.examples, `${label}: ${heading.textContent}`)];
 }
 
@@ -23,7 +24,10 @@ function samplesPanel(feature, label) {
   const drawn = element("div", {});
   const toggled = (event) => {
     const { open } = event.target;
-    if (open && !drawn.hasChildNodes()) drawn.append(...feature.samples.flatMap((sample) => sampleList(feature, sample, label)));
+    if (open && !drawn.hasChildNodes()) {
+      drawn.append(...feature.samples.flatMap((sample) => sampleList(feature, sample, label, "h4")));
+      finish(true);
+    }
     if (open !== samplesOpen) setSamples(open);
   };
   const summary = element("summary", {}, "Across the range ", element("small", {}, "tokens drawn at random"));

@@ -2,6 +2,7 @@
 
 const ROW_HEIGHT = 34; // px, as in css/overview.css
 const ROWS_AROUND = 8;
+const ROWS_PRINTED = 1000;
 
 class FeatureTable {
   /** `columns`: [{name, label, title, cell(feature) -> nodes, sorts}]; `sort` is called with the name of a column. */
@@ -11,7 +12,7 @@ class FeatureTable {
     this.body = element("div", { class: "rows", role: "rowgroup" });
     this.head = element("div", { class: "row heads", role: "row", "aria-rowindex": "1" }, ...columns.map((column) => this.heading(column, sort)));
     this.table = element("div", { class: "table", role: "table", "aria-label": "Features" },
-      element("div", { role: "rowgroup", class: "top" }, this.head), this.body);
+      element("div", { role: "rowgroup", class: "table-head" }, this.head), this.body);
     this.element = element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Table of features", onscroll: () => this.draw() }, this.table);
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(this.element);
@@ -35,10 +36,24 @@ class FeatureTable {
     this.draw();
   }
 
-  draw() {
+  /** Have the first rows in the document, in sight or not, or again those in sight: paper does not scroll. */
+  print(begins) {
+    this.printing = begins;
+    this.draw();
+  }
+
+  /** Return the first and the last row to have in the document. */
+  range() {
+    if (this.printing) return [0, Math.min(ROWS_PRINTED, this.rows.length)];
     const { scrollTop, clientHeight } = this.element;
-    const first = Math.max(Math.floor(scrollTop / ROW_HEIGHT) - ROWS_AROUND, 0);
-    const last = Math.min(Math.ceil((scrollTop + clientHeight) / ROW_HEIGHT) + ROWS_AROUND, this.rows.length);
+    return [
+      Math.max(Math.floor(scrollTop / ROW_HEIGHT) - ROWS_AROUND, 0),
+      Math.min(Math.ceil((scrollTop + clientHeight) / ROW_HEIGHT) + ROWS_AROUND, this.rows.length),
+    ];
+  }
+
+  draw() {
+    const [first, last] = this.range();
     if (this.drawn === `${first} ${last}`) return;
     this.drawn = `${first} ${last}`;
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest(".row").ariaRowIndex : null;

@@ -48,7 +48,7 @@ function percent(share) {
 }
 
 function count(value) {
-  return value.toLocaleString("en");
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ","); // the locale's own way takes 30 ms the first time
 }
 
 /** Return a value of an array; a float32 as the number with its shortest decimal form (0.1, not 0.10000000149). */

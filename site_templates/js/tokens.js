@@ -1,59 +1,82 @@
 // Tokens in colour: red above zero, blue below, eight shades.
 
-const tokenFacts = new WeakMap(); // token element -> what the tooltip says about it
+const tokenPlaces = new WeakMap(); // token element -> {run, place}: the tokens that are shown, and which of them it is
+const bareToken = element("span", { class: "token", tabindex: "-1" });
 
-/** Return one token's element; `activation` is null where it is not known. */
-function tokenSpan(feature, facts, isTarget) {
-  const span = element("span", { class: "token", tabindex: "-1" }, ...visible(facts.text, display.spaces));
-  tokenFacts.set(span, { ...facts, feature, isTarget });
-  paint(span);
-  return span;
-}
+/**
+ * A run of an example's tokens, from place `from` of its segment to `to`; `values` are the activations on the whole
+ * example, null where they are not known beyond its window.
+ */
+class Run {
+  constructor(feature, example, texts, from, to, values) {
+    Object.assign(this, { feature, example, from, values, ...texts.tokens(example.segment, from, to) });
+    this.first = texts.first[example.segment];
+  }
 
-function paint(span) {
-  const { activation, feature, isTarget } = tokenFacts.get(span);
-  const colour = activation === null ? "unknown" : shade(activation, fullColour(feature));
-  span.className = `token${colour && ` ${colour}`}${isTarget ? " target" : ""}`;
+  /** Return the activation at `place`, null where it is not known; `exactly` as the number that was recorded. */
+  activation(place, exactly = false) {
+    const { start, activations } = this.example;
+    const inside = this.from + place - start;
+    if (inside >= 0 && inside < activations.length) return exactly ? exact(activations, inside) : activations[inside];
+    return this.values?.[this.position(place)] ?? null;
+  }
+
+  position(place) {
+    return this.first + this.from + place;
+  }
+
+  isTarget(place) {
+    return this.from + place === this.example.start + this.example.target;
+  }
+
+  classOf(place, full) {
+    const activation = this.activation(place);
+    const colour = activation === null ? "unknown" : shade(activation, full);
+    return `token${colour && ` ${colour}`}${this.isTarget(place) ? " target" : ""}`;
+  }
+
+  spans() {
+    const full = fullColour(this.feature);
+    return this.texts.map((text, place) => {
+      const span = bareToken.cloneNode();
+      span.append(...visible(text, display.spaces));
+      span.className = this.classOf(place, full);
+      tokenPlaces.set(span, { run: this, place });
+      return span;
+    });
+  }
 }
 
 /** Give every token on the page its colour again, or its text with or without marks for spaces. */
 function repaint(changed) {
-  for (const span of document.querySelectorAll("[tabindex].token")) {
-    if (changed === "spaces") span.replaceChildren(...visible(tokenFacts.get(span).text, display.spaces));
-    else paint(span);
+  for (const span of document.querySelectorAll("#view .token")) {
+    const { run, place } = tokenPlaces.get(span);
+    if (changed === "spaces") span.replaceChildren(...visible(run.texts[place], display.spaces));
+    else span.className = run.classOf(place, fullColour(run.feature));
   }
 }
 
-/** Return the tokens of `example` from `start` to `stop`, places in its segment; `values` has all activations of it. */
-function tokenSpans({ feature, example, texts }, start, stop, values = null) {
-  const { segment, target, activations } = example;
-  const found = texts.tokens(segment, start, stop);
-  return found.texts.map((text, place) => {
-    const here = start + place;
-    const inside = here - example.start;
-    const known = inside >= 0 && inside < activations.length;
-    return tokenSpan(feature, {
-      text,
-      activation: known ? exact(activations, inside) : (values?.[texts.first[segment] + here] ?? null),
-      tokenId: found.ids[place] < 0 ? null : found.ids[place],
-      position: texts.first[segment] + here,
-      example: example.example,
-    }, inside === target);
-  });
+// Cloned for each example.
+const bareItem = element("li", {},
+  element("div", { class: "measure" }, element("a", { title: "Link to this example", tabindex: "-1" }, element("data", {}))),
+  element("p", { class: "context" }));
+
+/** Return the place of one example, still empty. */
+function exampleItem(example) {
+  const item = bareItem.cloneNode(true);
+  Object.assign(item.dataset, { example: example.example, position: example.position });
+  return item;
 }
 
-/** Return one example: its activation, which leads to it, how often its context occurs, its minimap, its tokens. */
-function exampleItem(feature, example, texts) {
-  const side = example.activation < 0 ? "below" : "above";
-  const value = element("data", { class: `activation ${side}`, value: String(example.activation) }, short(example.activation));
-  const link = element("a", { href: exampleAddress(feature, example), title: "Link to this example", tabindex: "-1" }, value);
-  const times = example.occurrences > 1
-    ? [element("span", { class: "times", title: "tokens with exactly this context" }, `×${count(example.occurrences)}`)]
-    : [];
-  const context = element("p", { class: "context" });
-  const item = element("li", { "data-example": example.example, "data-position": example.position });
-  const shown = { feature, example, texts, item, context };
-  item.append(element("div", { class: "measure" }, link, ...times, ...widener(shown)), context);
-  context.append(...tokenSpans(shown, example.start, example.start + example.activations.length));
-  return item;
+/** Put into an example's place its activation, which leads to it, how often its context occurs, its minimap, its tokens. */
+function fillItem(item, feature, example) {
+  const { texts } = feature.adapter;
+  const [measure, context] = item.children;
+  const link = measure.firstChild;
+  link.href = exampleAddress(feature, example);
+  Object.assign(link.firstChild, { className: `activation ${example.activation < 0 ? "below" : "above"}`, value: example.activation });
+  link.firstChild.textContent = short(example.activation);
+  if (example.occurrences > 1) measure.append(element("span", { class: "times", title: "tokens with exactly this context" }, `×${count(example.occurrences)}`));
+  measure.append(...widener({ feature, example, texts, context }));
+  context.append(...new Run(feature, example, texts, example.start, example.start + example.activations.length, null).spans());
 }

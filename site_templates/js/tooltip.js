@@ -1,8 +1,10 @@
 // What is known of a token: on hover, on keyboard focus and on tap (a tap focuses). Arrow keys walk from token to token,
 // Enter widens the example.
 
-function tooltipRows({ activation, feature, example, position, tokenId }) {
+function tooltipRows({ run, place }) {
+  const { feature } = run;
   const { effect_scale: effectScale } = feature.statistics;
+  const activation = run.activation(place, true);
   const rows = [];
   if (activation === null) rows.push(["activation", "not in this file"]);
   else {
@@ -11,15 +13,15 @@ function tooltipRows({ activation, feature, example, position, tokenId }) {
     if (full > 0) rows.push(["of full colour", `${Math.round((100 * Math.abs(activation)) / full)} %`]);
     if (effectScale !== null) rows.push(["effect size", short(Math.abs(activation) * effectScale)]);
   }
-  rows.push(["example", String(example)], ["position", String(position)]);
-  if (tokenId !== null) rows.push(["token id", String(tokenId)]);
+  rows.push(["example", String(run.example.example)], ["position", String(run.position(place))]);
+  if (run.ids[place] >= 0) rows.push(["token id", String(run.ids[place])]);
   return rows.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
 }
 
 function showTooltip(span) {
   const tooltip = byId("tooltip");
-  const facts = tokenFacts.get(span);
-  tooltip.replaceChildren(element("p", {}, ...visible(facts.text)), element("dl", {}, ...tooltipRows(facts)));
+  const found = tokenPlaces.get(span);
+  tooltip.replaceChildren(element("p", {}, ...visible(found.run.texts[found.place])), element("dl", {}, ...tooltipRows(found)));
   tooltip.hidden = false;
   const [token, box] = [span.getClientRects()[0] ?? span.getBoundingClientRect(), tooltip.getBoundingClientRect()];
   const left = Math.min(Math.max(token.left, 8), document.documentElement.clientWidth - box.width - 8);
@@ -48,7 +50,7 @@ function walkTokens(event) {
   const span = event.target.closest(".token");
   if (!span || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Escape") hideTooltip();
-  if (event.key === "Enter") span.closest("li").querySelector(".wider")?.click();
+  if (event.key === "Enter") span.closest("li").querySelector(event.shiftKey ? ".measure a" : ".wider")?.click();
   if (!event.key.startsWith("Arrow")) return;
   event.preventDefault();
   neighbour(span, event.key)?.focus();

@@ -2,6 +2,7 @@
 // Beyond the window the page itself has the text and the minimap; the annotation service has the activations.
 
 const WIDER = 4;
+const bareWidener = element("button", { type: "button", class: "wider", tabindex: "-1" });
 
 /** Return the button that widens an example: its minimap. Nothing where the window is all that is known of the text. */
 function widener(shown) {
@@ -9,7 +10,8 @@ function widener(shown) {
   const length = texts.length[example.segment];
   if (length === example.activations.length) return [];
   Object.assign(shown, { from: example.start, to: example.start + example.activations.length, length });
-  shown.button = element("button", { type: "button", class: "wider", tabindex: "-1", onclick: () => widen(shown) });
+  shown.button = bareWidener.cloneNode();
+  shown.button.addEventListener("click", () => widen(shown));
   drawWidener(shown);
   return [shown.button];
 }
@@ -45,7 +47,7 @@ function drawWindow(shown) {
   const { context, from, to, values } = shown;
   const focused = context.contains(document.activeElement);
   hideTooltip();
-  context.replaceChildren(...tokenSpans(shown, from, to, values));
+  context.replaceChildren(...new Run(shown.feature, shown.example, shown.texts, from, to, values ?? null).spans());
   context.classList.toggle("partial", from > 0 || to < shown.length);
   context.querySelector(".target").tabIndex = 0;
   if (focused) context.querySelector(".target").focus({ preventScroll: true });

@@ -12,12 +12,14 @@ import pytest
 
 from loradash_assets.assets.activations import recording_asset
 from loradash_assets.assets.adapter import adapter_assets
+from loradash_assets.assets.coactivation import coactivation_asset
 from loradash_assets.assets.dashboard import output_assets
 from loradash_assets.assets.interpretations import interpretations_asset
 from loradash_assets.assets.model import base_model
-from loradash_assets.assets.project import Project, StoreIOManager
+from loradash_assets.assets.project import StoreIOManager
 from loradash_assets.assets.prompts import dataset_rows, prompts
 from loradash_assets.assets.tables import table_assets
+from loradash_assets.project import Project
 from loradash_assets.settings import load_settings
 from loradash_assets.sources import adapters
 from loradash_assets.store import Entry
@@ -60,6 +62,8 @@ def _steps(project: Project, store_io: StoreIOManager) -> Iterator[tuple[str, Ma
     yield "activations", activations
     inputs = {"prompts": read.value, "features": features.value, "activations": activations.value}
     yield from zip(TABLES, _call_all(table_assets(adapter, LAYERS), project, **inputs), strict=True)
+    together = coactivation_asset(adapter)
+    yield "coactivation", _call(together, project, features=features.value, activations=activations.value)
     yield "interpretations", _call(interpretations_asset([adapter]), project, features_0=features.value)
     data, _, page, _ = output_assets([(adapter, LAYERS)])
     yield "activations_data", _call(data, project, store_io=store_io)

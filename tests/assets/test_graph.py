@@ -20,10 +20,11 @@ import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from safetensors.numpy import load_file, save_file
 
-from loradash_assets.assets.project import Project
 from loradash_assets.assets.tables import CHECKS
 from loradash_assets.automation import BUILD_JOB
 from loradash_assets.compute import geometry
+from loradash_assets.compute.directions import ModuleDirections
+from loradash_assets.project import Project
 from loradash_assets.run import run
 from loradash_assets.settings import load_settings
 from tests.assets.graph import Graph
@@ -329,6 +330,15 @@ def test_layers_made_with_different_settings_are_not_put_on_one_page(graph: Grap
     assert graph.run("dashboard", success=False) == {}
 
 
+def test_correlations_in_another_basis_are_not_put_on_the_page(graph: Graph) -> None:
+    graph.run()
+    graph.change(tables={"basis": "svd"})
+    graph.run(*LAYERS)
+    assert graph.run("dashboard", success=False) == {}
+    graph.run("coactivation")
+    assert graph.run("dashboard") == {"dashboard": "miss"}
+
+
 def test_a_damaged_reference_is_an_asset_to_make_again(graph: Graph) -> None:
     graph.run()
     Project(graph.settings()).reference("features").write_text("{")
@@ -343,7 +353,7 @@ def test_a_run_goes_on_with_its_own_results_whatever_another_makes_meanwhile(
     save_adapter(graph.project / "other", graph.project / "base", seed=7)
     compute = geometry.mlp_cosines
 
-    def disturbed(directions: list[geometry.ModuleDirections]) -> pa.Table:
+    def disturbed(directions: list[ModuleDirections]) -> pa.Table:
         monkeypatch.undo()
         run(load_settings(graph.project, {"adapter": {"path": "./other"}}), None, upstream=True)
         return compute(directions)

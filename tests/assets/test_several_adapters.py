@@ -157,7 +157,7 @@ def test_one_adapter_can_be_recorded_where_the_other_was_never_looked_at(graph: 
 
 def test_the_published_tables_name_the_adapter(both: Graph) -> None:
     tables = both.project / "output" / "tables"
-    for name in ("top_tokens", "samples", "statistics", "coactivation", "features", "cosines"):
+    for name in ("top_tokens", "samples", "statistics", "coactivation", "features", "cosines", "neighbours"):
         table = pq.read_table(tables / f"{name}.parquet")
         assert table.column_names[0] == "adapter"
         assert set(table["adapter"].to_pylist()) == {"adapter", "step-200"}, name

@@ -238,5 +238,5 @@ def _said(computed: frozenset[str]) -> str:
     names = [name for name in order if name in computed]
     names += ["tables"] if computed >= LAYERS else []
     names += ["interpretations"] if "interpretations" in computed else []
-    names += ["outputs"] if computed >= OUTPUTS else ["pages"] if computed >= PAGES else []
+    names += ["outputs"] if computed >= OUTPUTS else ["pages"] if computed >= PAGES else sorted(computed & PAGES)
     return ", ".join(names)

@@ -35,7 +35,7 @@ def shown(page: Page) -> Seen:
         (projection.name, polarity): [
             (example.activation, "".join(example.tokens)) for example in projection.features[0].examples(polarity)
         ]
-        for projection in page.adapters[0].layers[1].projections
+        for projection in list(page.adapters[0].layers)[1].projections
         for polarity in POLARITIES
     }
 
@@ -67,7 +67,7 @@ def test_windows_are_cut_from_the_whole_examples_and_lists_from_the_extremes(pag
 
 
 def test_a_wrong_activation_and_a_wrong_text_are_seen(page: Page) -> None:
-    layer, right = page.adapters[0].layers[1], shown(page)
+    layer, right = list(page.adapters[0].layers)[1], shown(page)
     check(right, layer, "right")
     activation, text = right["up_proj", "negative"][1]
     for wrong in ((activation * 1.01, text), (activation, text.replace("e", "a", 1))):

@@ -27,11 +27,57 @@ def token_in_focus(page: Page) -> None:
     page.locator("#tooltip").wait_for()
 
 
+def coloured_otherwise(page: Page) -> None:
+    page.locator("#legend").evaluate("(legend) => { legend.open = true; }")
+    page.locator("#display-palette").select_option("orange-purple")
+    page.locator("#display-scale").select_option("effect")
+    page.get_by_label("mark spaces").check()
+
+
+def overview(page: Page) -> None:
+    page.locator("#to-overview").click()
+    page.locator(".rows .row").first.wait_for()
+
+
+def searched(page: Page) -> None:
+    overview(page)
+    page.locator("#search").fill("the")
+    page.locator(".rows mark").first.wait_for()
+
+
+def nothing_found(page: Page) -> None:
+    overview(page)
+    page.locator("#search").fill("no such text")
+    page.get_by_text("0 of 18 features").wait_for()
+
+
+def feature(page: Page) -> None:
+    page.locator("article.column h2 a").first.click()
+    page.locator(".about-feature").wait_for()
+
+
+def example(page: Page) -> None:
+    page.locator(".activation").nth(1).click()
+    page.locator("li[aria-current]").wait_for()
+
+
+def helped(page: Page) -> None:
+    page.keyboard.press("?")
+    page.locator("#help").wait_for()
+
+
 # How to get from the page as it opens to what is looked at.
 VIEWS: dict[str, Callable[[Page], None]] = {
     "layer": as_opened,
     "layer, unfolded": unfolded,
     "layer, a token in focus": token_in_focus,
+    "layer, other colours": coloured_otherwise,
+    "overview": overview,
+    "overview, searched": searched,
+    "overview, nothing found": nothing_found,
+    "feature": feature,
+    "feature, at an example": example,
+    "help": helped,
 }
 
 

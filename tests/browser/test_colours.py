@@ -80,7 +80,7 @@ def check(page: Page, full: Callable[[Feature], float], threshold: float = 0, in
 
 
 def ranked(example: Example) -> list[float]:
-    return list(example.activations)
+    return [single(value) for value in example.activations]
 
 
 @pytest.mark.parametrize("scale", SCALES)

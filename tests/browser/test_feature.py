@@ -75,7 +75,7 @@ def test_samples_per_interval_and_at_random(visit: Open, rich: Path) -> None:
     assert len(parts) == len(GATE.samples) == 3
     for part, sample in zip(parts, GATE.samples, strict=True):
         bounds = "At random" if sample.interval is None else f"{short(sample.low)} to {short(sample.high)}"
-        expect(part.locator("h4")).to_have_text(f"{bounds} {len(sample.examples)} of {sample.count}")
+        expect(part.locator("h3")).to_have_text(f"{bounds} {len(sample.examples)} of {sample.count}")
         assert listed(part) == as_listed(sample.examples)
 
 

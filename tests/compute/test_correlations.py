@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from loradash_assets.compute.correlations import Products, Strongest, token_slices
+from loradash_assets.compute.correlations import Products, token_slices
 
 
 @pytest.mark.parametrize("largest", [3, 2**20])
@@ -24,17 +24,3 @@ def test_covariances_of_integers_that_are_not_centred(largest: int) -> None:
             both = sum(x * y for x, y in zip(a, b, strict=True))
             exact = both - Fraction(sum(a) * sum(b), 10_000)
             assert products.covariances()[i, j] == pytest.approx(float(exact), abs=both * 2.0**-51)
-
-
-def test_the_strongest_of_blocks_in_any_order() -> None:
-    matrix = np.round(np.random.default_rng(1).uniform(-1, 1, (12, 12)), 1).astype(np.float32)
-    expected = [sorted((-abs(r), j) for j, r in enumerate(row) if j != i)[:4] for i, row in enumerate(matrix)]
-    blocks = [slice(0, 5), slice(5, 10), slice(10, 12)]
-    for order in (blocks, blocks[::-1]):
-        strongest = Strongest(12, 4)
-        for rows in order:
-            for columns in order:
-                strongest.update(rows, columns, matrix[rows, columns])
-        assert strongest.partners.tolist() == [[j for _, j in row] for row in expected]
-        chosen = np.take_along_axis(matrix, strongest.partners.astype(np.int64), axis=1)
-        np.testing.assert_array_equal(strongest.correlations, chosen)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from loradash_assets.compute.geometry import ModuleDirections, mlp_cosines
+from loradash_assets.compute.directions import ModuleDirections
+from loradash_assets.compute.geometry import mlp_cosines
 from loradash_assets.schema import COSINES
 
 HIDDEN, MODEL = 6, 4

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from loradash_assets.assets.project import Project
 from loradash_assets.inventory import holdings, references
+from loradash_assets.project import Project
 from loradash_assets.run import run
 from loradash_assets.settings import load_settings
 from loradash_assets.store import Entry, Store, is_intact

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loradash_assets.schema import COSINES, INTERPRETATIONS, PROMPTS
+from loradash_assets.schema import COACTIVATION, COSINES, INTERPRETATIONS, NEIGHBOURS, PROMPTS
 from loradash_assets.site.from_tables import LayerTables
 from loradash_assets.site.inputs import AdapterInputs, Run, SiteInputs
 
@@ -56,7 +57,48 @@ def save_adapter_inputs(directory: Path, layers: Sequence[LayerTables], name: st
     pq.write_table(pa.concat_tables(features), directory / "features.parquet")
     cosines = [tables.cosines for tables in layers]
     pq.write_table(pa.concat_tables([COSINES.empty_table(), *cosines]), directory / "cosines.parquet")
-    return AdapterInputs(name, name or "adapter", RUN, directories, features=directory, geometry=directory)
+    pq.write_table(neighbours(layers), directory / "neighbours.parquet")
+    pq.write_table(coactivation(layers), directory / "coactivation.parquet")
+    return AdapterInputs(name, name or "adapter", RUN, directories, directory, directory, directory)
+
+
+def neighbours(layers: Sequence[LayerTables]) -> pa.Table:
+    """Return seeded cosines of each feature with up to ten others in both bases, falling, with a 0 at the end."""
+    random = np.random.default_rng(1)
+    return pa.Table.from_pylist(
+        [
+            label | {"basis": basis, "kind": kind} | _likenesses(random, number, len(_labels(layers)), 10, "cosines")
+            for basis in ("raw", "svd")
+            for kind in ("read", "write")
+            for number, label in enumerate(_labels(layers))
+        ],
+        NEIGHBOURS,
+    )
+
+
+def coactivation(layers: Sequence[LayerTables]) -> pa.Table:
+    """Return seeded correlations of each feature with all others, strongest first."""
+    random = np.random.default_rng(2)
+    labels = _labels(layers)
+    return pa.Table.from_pylist(
+        [
+            label | {"basis": "raw"} | _likenesses(random, number, len(labels), len(labels) - 1, "correlations")
+            for number, label in enumerate(labels)
+        ],
+        COACTIVATION,
+    )
+
+
+def _labels(layers: Sequence[LayerTables]) -> list[dict[str, object]]:
+    names = ("layer", "projection", "component")
+    return [{name: row[name] for name in names} for tables in layers for row in tables.statistics.to_pylist()]
+
+
+def _likenesses(random: np.random.Generator, number: int, features: int, most: int, name: str) -> dict[str, object]:
+    others = random.permutation([other for other in range(features) if other != number])[:most]
+    values = random.uniform(-1, 1, len(others))
+    values[-1:] = 0
+    return {"partners": others, name: sorted(values, key=abs, reverse=True)}
 
 
 def save_site_inputs(

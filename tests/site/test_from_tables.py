@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from loradash_assets.schema import STATISTICS
-from loradash_assets.site.columns import shortest
+from loradash_assets.site.arrow import shortest
 from loradash_assets.site.from_tables import LayerTables, layer_from_tables
 from loradash_assets.site.page import Feature, Layer
 from tests.site import samples

@@ -50,11 +50,18 @@ def _adapter(reader: Reader, number: int, header: dict[str, Any]) -> Adapter:
             feature for feature, at in zip(features, reader.head[f"{number}.layer"], strict=True) if at == place
         ]
         names = list(dict.fromkeys(feature.projection for feature in of_layer))
-        cosines = tuple(Cosine(*each) for each in reader.parts[f"layer-{number}-{place}"]["cosines"])
+        cosines = _cosines(reader.parts[f"layer-{number}-{place}"])
         projections = (Projection(name, tuple(each for each in of_layer if each.projection == name)) for name in names)
         found.append(Layer(index, tuple(projections), cosines))
     warnings = tuple(header["warnings"])
     return Adapter(header["name"], header["label"], dict(header["metadata"]), tuple(found), warnings)
+
+
+def _cosines(part: dict[str, Any]) -> tuple[Cosine, ...]:
+    columns = (part[f"cosines.{name}"].tolist() for name in ("first", "second", "cosine"))
+    names = part["directions"]
+    pairs = zip(*columns, strict=True)
+    return tuple(Cosine(names[first], names[second], value / part["one"]) for first, second, value in pairs)
 
 
 def _features(reader: Reader, adapter: int, header: dict[str, Any]) -> list[Feature]:
@@ -62,7 +69,7 @@ def _features(reader: Reader, adapter: int, header: dict[str, Any]) -> list[Feat
     places = list(zip(*columns, strict=True))
     rows = [sum(other[0] == place[0] for other in places[:number]) for number, place in enumerate(places)]
     lists, made = reader.lists(adapter), list[Feature]()
-    names = [
+    names: list[dict[str, Any]] = [
         {
             "layer": header["layers"][layer],
             "projection": header["projections"][projection],
@@ -131,7 +138,7 @@ def _neighbours(part: dict[str, Any], names: list[dict[str, Any]]) -> list[Neigh
 
 
 def as_carried(page: Page) -> Page:
-    """Round what the page carries with six digits; leave out the histograms and the whole examples."""
+    """Round what the page carries with some digits; leave out the histograms and the whole examples."""
 
     def six(value: float) -> float:
         return float(f"{value:.6g}")
@@ -159,11 +166,12 @@ def as_carried(page: Page) -> Page:
 
 
 def with_features(page: Page, change: Any) -> Page:
-    """Return the page with every feature changed, without its whole examples."""
+    """Return the page with every feature changed, cosines of four digits, without its whole examples."""
 
     def changed(layer: Layer) -> Layer:
         projections = (Projection(each.name, tuple(map(change, each.features))) for each in layer.projections)
-        return msgspec.structs.replace(layer, projections=tuple(projections))
+        cosines = (Cosine(each.first, each.second, round(each.cosine, 4)) for each in layer.cosines)
+        return msgspec.structs.replace(layer, projections=tuple(projections), cosines=tuple(cosines))
 
     adapters = (msgspec.structs.replace(each, layers=tuple(map(changed, each.layers))) for each in page.adapters)
     return Page(page.title, tuple(adapters))

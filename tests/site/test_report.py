@@ -81,11 +81,11 @@ def test_starred_notes_come_first_with_their_best_examples() -> None:
             ours, table(note("layer_0_up_proj_negative", "plain"), note("layer_1_k_proj_positive", "seen", True))
         )
     )
-    best = ours.adapters[0].layers[1].projections[1].features[0].positive[0]
+    best = list(ours.adapters[0].layers)[1].projections[1].features[0].positive[0]
     starred = text[text.index("Starred") : text.index("All other notes")]
     assert "Layer 1 k_proj , positive" in starred
     assert "seen" in starred
-    statistics = ours.adapters[0].layers[1].projections[1].features[0].statistics
+    statistics = list(ours.adapters[0].layers)[1].projections[1].features[0].statistics
     assert f"std {statistics.std:.4g} · RMS effect {statistics.rms_effect:.4g} · token alone explains 63%" in starred
     assert f"{best.activation:#.4g}" in starred
     assert "plain" in text[text.index("All other notes") :]
@@ -115,12 +115,12 @@ def test_the_csv_joins_notes_with_best_examples() -> None:
         "last_modified": "2024-01-20T10:30:00Z",
     }
     (row,) = rows(report_csv(ours, table(note("layer_0_up_proj_negative", 'say "two",\nthen stop', True, **fields))))
-    best = ours.adapters[0].layers[0].projections[5].features[0].negative[0]
+    best = next(iter(ours.adapters[0].layers)).projections[5].features[0].negative[0]
     assert row["text"] == 'say "two",\nthen stop'
     assert (row["layer"], row["component"], row["starred"]) == ("0", "", "True")
     assert float(row["best_activation"]) == best.activation < 0
     assert row["best_token"].lstrip("'") == best.tokens[best.target]
-    statistics = ours.adapters[0].layers[0].projections[5].features[0].statistics
+    statistics = next(iter(ours.adapters[0].layers)).projections[5].features[0].statistics
     for name in ("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared"):
         assert float(row[name]) == getattr(statistics, name)
 
