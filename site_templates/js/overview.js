@@ -187,8 +187,8 @@ class Overview {
     const notes = this.adapter.keys[feature].map((key) => this.page.notebook.notes.get(key)).filter((note) => note?.text.trim() || note?.starred);
     const written = notes.map(({ text, starred }) => `${starred ? "★ " : ""}${text}`).join(" · ");
     if (!result) return visible(written);
-    if (result.found[feature] & (FOUND.tokens | FOUND.text)) return withMatch(this.ready.snippet(feature, result), result.wanted);
-    return withMatch(written, result.wanted);
+    if (result.found[feature] & (FOUND.tokens | FOUND.text)) return this.ready.snippet(feature, result);
+    return withMatch([written], result.wanted);
   }
 
   /** Notes have changed: show them. */

@@ -66,11 +66,11 @@ class SearchIndex {
   /** Return how many matches begin before each token, over all texts: (tokens + 1,). */
   scan(wanted) {
     const hits = new Uint32Array(this.tokens.at(-1) + 1);
-    for (const { text, starts, first } of this.scans) {
+    for (const { text, starts, stops, first } of this.scans) {
       let token = 0;
-      for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) {
+      for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + 1)) {
         while (starts[token + 1] <= at) token += 1;
-        hits[first + token + 1] += 1;
+        if (at < stops[token]) hits[first + token + 1] += 1; // not in what stands between two texts
       }
     }
     for (let token = 1; token < hits.length; token += 1) hits[token] += hits[token - 1];
@@ -89,22 +89,33 @@ class SearchIndex {
     }
   }
 
-  /** Return the text of a feature's first example that has a match, "" if none has. */
+  /** Return the first match in a feature's examples as nodes, with what stands around it; none if there is none. */
   snippet(feature, { hits, wanted }) {
-    const { lists, segment, start, length } = this.windows;
+    const { lists, segment, start, length, target } = this.windows;
     for (let window = lists[2 * feature]; window < lists[2 * feature + 2]; window += 1) {
-      const first = this.tokens[segment[window]] + start[window];
-      const here = hits ? hits[first + length[window]] > hits[first] : this.lower[this.targets[window]].includes(wanted);
-      if (here) return this.adapter.texts.tokens(segment[window], start[window], start[window] + length[window]).texts.join("");
+      const first = this.tokens[segment[window]];
+      const matches = (token) => (hits ? hits[first + token + 1] > hits[first + token] : token === start[window] + target[window] && this.lower[this.targets[window]].includes(wanted));
+      for (let token = start[window]; token < start[window] + length[window]; token += 1) {
+        if (matches(token)) return this.around(segment[window], start[window], token, wanted);
+      }
     }
-    return "";
+    return [];
+  }
+
+  /** Return the match that begins in `token` of a segment, after what the window shows before it. */
+  around(segment, start, token, wanted) {
+    const from = Math.max(start, token - TOKENS_BEFORE);
+    const to = Math.min(token + wanted.length + TOKENS_AFTER, this.adapter.texts.length[segment]);
+    const pieces = this.adapter.texts.tokens(segment, from, to).texts;
+    return withMatch(pieces, wanted, lowerLength(pieces.slice(0, token - from)));
   }
 }
 
-/** Return a part's texts as one in lower case, where each of its tokens starts in it, and its first token's number. */
+/** Return a part's texts as one in lower case, where each of its tokens starts and stops, and its first token's number. */
 function joined({ strings, tokens, start, stop, offsets }, first) {
   const lower = strings.map((text) => text.toLowerCase());
   const starts = new Uint32Array(tokens.length + 1);
+  const stops = new Uint32Array(tokens.length);
   const pieces = [];
   let place = 0;
   for (let segment = 0; segment < stop - start; segment += 1) {
@@ -112,20 +123,45 @@ function joined({ strings, tokens, start, stop, offsets }, first) {
       starts[token] = place;
       pieces.push(lower[tokens[token]]);
       place += lower[tokens[token]].length;
+      stops[token] = place;
     }
-    pieces.push("\n\u0000"); // so that no match reaches from one text into the next
-    place += 2;
+    pieces.push("\u0000"); // so that no match reaches from one text into the next
+    place += 1;
   }
   starts[tokens.length] = place;
-  return { text: pieces.join(""), starts, first };
+  return { text: pieces.join(""), starts, stops, first };
 }
 
-const BEFORE_MATCH = 24; // letters
+const TOKENS_BEFORE = 6;
+const TOKENS_AFTER = 12;
 
-/** Return `text`, from shortly before the first match of `wanted` (in lower case), as nodes in which that is marked. */
-function withMatch(text, wanted) {
-  const at = text.toLowerCase().indexOf(wanted);
+function lowerLength(pieces) {
+  return pieces.reduce((length, piece) => length + piece.toLowerCase().length, 0);
+}
+
+/** Return the place in the joined pieces of place `at` in the pieces in lower case, which may be longer. */
+function placeInText(pieces, at) {
+  let [place, left] = [0, at];
+  for (const piece of pieces) {
+    const lower = piece.toLowerCase().length;
+    if (left >= lower) [place, left] = [place + piece.length, left - lower];
+    else if (lower === piece.length) return place + left;
+    else {
+      for (const letter of piece) {
+        if (left <= 0) return place;
+        [place, left] = [place + letter.length, left - letter.toLowerCase().length];
+      }
+      return place;
+    }
+  }
+  return place;
+}
+
+/** Return the text of the pieces as nodes in which the first match of `wanted` (in lower case) from `start` on is marked. */
+function withMatch(pieces, wanted, start = 0) {
+  const text = pieces.join("");
+  const at = pieces.map((piece) => piece.toLowerCase()).join("").indexOf(wanted, start);
   if (at < 0) return visible(text);
-  const [start, end] = [at > BEFORE_MATCH ? at - BEFORE_MATCH : 0, at + wanted.length];
-  return [start ? "…" : "", ...visible(text.slice(start, at)), element("mark", {}, ...visible(text.slice(at, end))), ...visible(text.slice(end))];
+  const [from, to] = [placeInText(pieces, at), placeInText(pieces, at + wanted.length)];
+  return [...visible(text.slice(0, from)), element("mark", {}, ...visible(text.slice(from, to))), ...visible(text.slice(to))];
 }
