@@ -173,7 +173,7 @@ def page(result: Result) -> list[str]:
     ]
     alone = [
         (
-            *(case, f"{one['bytes'] / 1e6:.1f} MB"),
+            *(case, *(f"{one[name] / 1e6:.1f} MB" for name in ("bytes", "bytes_beside"))),
             *(f"{one['seconds'][until]:.2f}" for until in ("painted", "usable")),
         )
         for case, one in large.items()
@@ -197,7 +197,7 @@ def page(result: Result) -> list[str]:
         "",
         *_table(("until", "original's way", "loradash", "empty", "times faster", "beyond empty"), opening),
         "",
-        *_table(("loradash alone", "file", "seconds until painted", "until usable"), alone),
+        *_table(("loradash alone", "file", "files beside it", "seconds until painted", "until usable"), alone),
         "",
         "A switch is from a click on the next layer, a keystroke from an event of the search field, to the second "
         f"frame after the change, of which the frames take {frames:.1f} ms. *Drawn*: until the document has changed. "

@@ -232,6 +232,8 @@ def test_each_adapter_has_its_own_features(visit: Open, rich: Path) -> None:
     assert page.locator(".panel.positive").get_attribute("data-key") == f"{OTHER}/layer_7_up_proj_positive"
     expect(page.locator("#previous")).to_be_disabled()
     expect(page.locator("#next")).to_be_disabled()
+    for link in (page.locator(".about-feature h2 a"), page.locator(".measure a").first):
+        assert link.evaluate("(node) => node.hash").startswith(f"#adapter={OTHER}&layer=7")
     page.select_option("#adapter", label="adapter")
     expect(page.locator(".panel.positive")).to_have_attribute("data-key", "layer_7_up_proj_positive")
     assert page.evaluate("location.hash") == "#layer=7&projection=up_proj"

@@ -120,6 +120,9 @@ def test_tab_reaches_every_control_and_shows_where_it_is(visit: Open, rich: Path
           return each.outerHTML.slice(0, 100);
         })"""
     )
+    lists = page.locator("ol:has(.token)")
+    stops = lists.evaluate_all("(all) => all.map((each) => each.querySelectorAll('.token[tabindex=\"0\"]').length)")
+    assert stops == [1] * lists.count()
     reached = tab_through(page)
     assert [name for number, name in enumerate(names) if number not in reached] == []
     assert len(reached) > 20

@@ -139,6 +139,8 @@ def test_from_disk_what_lies_beyond_the_window_has_its_text_alone(visit: Open, r
     page = opened(visit, rich, feature)
     item = item_of(page, example)
     item.locator(".wider").click()
+    before = int(item.locator(".target").evaluate("(node) => [...node.parentElement.children].indexOf(node)"))
+    assert facts(page, item.locator(".token").first)["position"] == str(example.position - before)
     item.locator(".wider").click()
     tokens, first = item.locator(".token"), example.position - example.target
     for position in (0, first - 1, first + len(example.tokens), length(example) - 1):
