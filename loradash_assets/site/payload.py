@@ -12,7 +12,7 @@ what is written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,7 +158,7 @@ class _Adapter:
         header = {
             "histograms": [_histogram(feature.statistics.histogram) for feature in features],
             "samples": [[_sample(sample) for sample in feature.samples] for feature in features],
-            "directions": list(dict.fromkeys(each.first for each in layer.cosines)),
+            "directions": _directions(layer.cosines),
             "one": LIKENESS,
         }
         return pack(header, {f"{kind}.{name}": array for kind, of in arrays.items() for name, array in of.items()})
@@ -209,12 +209,13 @@ class _Adapter:
 _NO_DENSITY = (None, None, None, None)
 
 
-def _cosines(cosines: Iterable[Cosine]) -> dict[str, Array]:
+def _directions(cosines: Sequence[Cosine]) -> list[str]:
+    return list(dict.fromkeys([*(each.first for each in cosines), *(each.second for each in cosines)]))
+
+
+def _cosines(cosines: Sequence[Cosine]) -> dict[str, Array]:
     """Return the cosines in steps of 1 / LIKENESS, with the numbers of both directions."""
-    cosines = list(cosines)
-    numbers: dict[str, int] = {}
-    for each in cosines:
-        numbers.setdefault(each.first, len(numbers))
+    numbers = {name: number for number, name in enumerate(_directions(cosines))}
     return {
         "first": whole([numbers[each.first] for each in cosines]),
         "second": whole([numbers[each.second] for each in cosines]),

@@ -130,8 +130,8 @@ class Overview {
     const searching = choices.q !== "";
     this.result = searching && this.ready ? this.ready.find(choices.q, PLACES[choices.where], this.page.notebook.notes) : null;
     const rows = searching && !this.ready ? [] : this.ordered().filter((feature) => this.passes(feature));
-    this.table.fill(rows, choices.sort, choices.order);
     this.table.element.scrollTop = 0;
+    this.table.fill(rows, choices.sort, choices.order);
     this.tally.textContent = searching && !this.ready ? "Reading the texts…" : `${count(rows.length)} of ${count(adapter.size)} features`;
     if (!searching || this.ready) document.body.dataset.results = choices.q;
   }
