@@ -7,6 +7,7 @@ it, in scripts that the page loads as it needs them, also from `file://`, where 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,6 +60,9 @@ SCRIPTS = (
     "js/header.js",
     "js/main.js",
 )
+
+
+FILE_NAME = re.compile(r"[a-z]+-[0-9-]+-[0-9a-f]{16}\.js")  # of a part's file: the part, a digest of its content
 
 
 @dataclass(frozen=True)
@@ -121,16 +125,17 @@ def content_security_policy(script: str, style: str, *, loads_files: bool = Fals
     Trusted types make the browser refuse a string where HTML is parsed, should the script ever pass one. A page that
     loads files may add scripts: those that its own script adds, by addresses that its one policy for them lets pass.
     """
+    scripts, types = ("'strict-dynamic'", "loradash") if loads_files else ("", "'none'")
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src {csp_hash(script)}{' ' + repr('strict-dynamic') if loads_files else ''}",
+            f"script-src {csp_hash(script)} {scripts}".rstrip(),
             f"style-src {csp_hash(style)}",
             "img-src data:",
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",
-            f"trusted-types {'loradash' if loads_files else repr('none')}",
+            f"trusted-types {types}",
         )
     )

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from markupsafe import escape
 
-from loradash_assets.site.build import split_dashboard
+from loradash_assets.site.build import FILE_NAME, split_dashboard
 from loradash_assets.site.page import Note, Page
 from loradash_assets.store import copy_atomically, write_atomically
 
@@ -16,6 +16,10 @@ from loradash_assets.store import copy_atomically, write_atomically
 def data_directory(dashboard: Path) -> Path:
     """Return where the data files of a dashboard lie."""
     return dashboard.with_name(f"{dashboard.stem}_data")
+
+
+def _data_files(dashboard: Path) -> list[Path]:
+    return [file for file in data_directory(dashboard).glob("*.js") if FILE_NAME.fullmatch(file.name)]
 
 
 def save_dashboard(page: Page, notes: Mapping[str, Note], file: Path, largest: int) -> dict[str, int]:
@@ -34,7 +38,7 @@ def save_dashboard(page: Page, notes: Mapping[str, Note], file: Path, largest: i
 
 def copy_dashboard(source: Path, file: Path) -> None:
     """Copy a dashboard with its data files to another place and name."""
-    names = {each.name for each in data_directory(source).glob("*.js")}
+    names = {each.name for each in _data_files(source)}
     for name in names:
         copy_atomically(data_directory(source) / name, data_directory(file) / name)
     before, after = (f'data-file="{escape(quote(data_directory(each).name))}/' for each in (source, file))
@@ -43,9 +47,12 @@ def copy_dashboard(source: Path, file: Path) -> None:
 
 
 def remove_data(dashboard: Path, keep: Container[str]) -> None:
-    """Remove data files of a dashboard that are not named in `keep`, and their directory once it is empty."""
+    """Remove data files of a dashboard that are not named in `keep`, and their directory once it is empty.
+
+    What else lies in that directory stays: it may be a person's, who has no dashboard there.
+    """
     directory = data_directory(dashboard)
-    for file in directory.glob("*.js"):
+    for file in _data_files(dashboard):
         if file.name not in keep:
             file.unlink()
     if directory.is_dir() and not any(directory.iterdir()):
