@@ -59,5 +59,4 @@ function fillLegend() {
   });
 }
 
-const PALETTES = { "red-blue": "red and blue", "orange-purple": "orange and purple" };
 const COLOUR_NAMES = { "red-blue": ["red", "blue"], "orange-purple": ["orange", "purple"] };

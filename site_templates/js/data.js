@@ -70,7 +70,6 @@ class Adapter {
   constructor(number, header, columns, texts) {
     Object.assign(this, header, { number, columns, texts });
     this.size = columns.layer.length;
-    this.first = Uint32Array.from(header.layers, (_, place) => columns.layer.findIndex((layer) => layer >= place));
     this.windows = new Once(async () => {
       const windows = await openPart(`windows-${number}`);
       return { ...windows, lists: ends(windows.counts), values: ends(windows.length) };

@@ -6,6 +6,7 @@ const SCALES = {
   shared: "one scale for all features",
   effect: "effect size",
 };
+const PALETTES = { "red-blue": "red and blue", "orange-purple": "orange and purple" };
 const STANDARD_DISPLAY = { scale: "own", threshold: 0, intensity: 100, spaces: false, palette: "red-blue" };
 
 const display = {
@@ -16,7 +17,7 @@ const display = {
     const last = recall("loradash:display") ?? {};
     for (const [name, usual] of Object.entries(STANDARD_DISPLAY)) if (typeof last[name] === typeof usual) this[name] = last[name];
     if (!Object.hasOwn(SCALES, this.scale)) this.scale = STANDARD_DISPLAY.scale;
-    if (!["red-blue", "orange-purple"].includes(this.palette)) this.palette = STANDARD_DISPLAY.palette;
+    if (!Object.hasOwn(PALETTES, this.palette)) this.palette = STANDARD_DISPLAY.palette;
     document.documentElement.dataset.palette = this.palette;
   },
 
@@ -48,10 +49,13 @@ function sharedScales(adapter) {
  * side; on effect sizes, or shared by all features, it is where most features' own scales end.
  */
 function fullColour({ adapter, number }) {
-  const { scale, effect_scale: effect } = adapter.columns;
-  const shared = sharedScales(adapter);
-  const full = { own: scale[number], shared: shared.activation, effect: shared.effect / effect[number] }[display.scale];
-  return ((Number.isFinite(full) ? full : scale[number]) * 100) / display.intensity;
+  const own = adapter.columns.scale[number];
+  const full = {
+    own: () => own,
+    shared: () => sharedScales(adapter).activation,
+    effect: () => sharedScales(adapter).effect / adapter.columns.effect_scale[number],
+  }[display.scale]();
+  return ((Number.isFinite(full) ? full : own) * 100) / display.intensity;
 }
 
 /** Return the class of an activation's shade, "" for one below the threshold or too small to see. */

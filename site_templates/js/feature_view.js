@@ -6,13 +6,15 @@ const NEIGHBOUR_KINDS = {
   coactivation: ["Fire together", "correlation of their activations"],
 };
 
+const TOPS_SHOWN = 12; // most frequent top tokens of a list
+
 class FeatureView {
   constructor(page) {
     this.page = page;
   }
 
   get shows() {
-    return ["layers", "legend"];
+    return ["layer-choice", "legend"];
   }
 
   /** Return the address of the feature that lies `steps` away, null if there is none. */
@@ -26,9 +28,9 @@ class FeatureView {
     this.adapter = adapter;
     this.number = adapter.find(numberIn(address, "layer"), address.get("projection"), numberIn(address, "component"));
     if (this.number < 0) return { content: () => [quiet("This adapter has no such feature. The overview shows those that it has.")] };
-    const [layer, neighbours] = await Promise.all([adapter.layer(adapter.columns.layer[this.number]), adapter.neighbours.get()]);
+    this.place = adapter.columns.layer[this.number];
+    const [layer, neighbours] = await Promise.all([adapter.layer(this.place), adapter.neighbours.get()]);
     const feature = layer.features.find(({ number }) => number === this.number);
-    byId("layer").value = String(adapter.columns.layer[this.number]);
     return { title: featureName(feature), content: () => this.content(feature, neighbours) };
   }
 
@@ -48,12 +50,8 @@ class FeatureView {
   side(notebook, feature, polarity, side) {
     const drawn = panel(notebook, feature, polarity);
     const { texts } = feature.adapter;
-    const counts = new Map();
-    for (const { segment, start, target } of feature.examples[side].all()) {
-      const text = texts.text(segment, start + target);
-      counts.set(text, (counts.get(text) ?? 0) + 1);
-    }
-    const frequent = [...counts].sort(([, one], [, other]) => other - one).slice(0, 12);
+    const tops = feature.examples[side].all().map(({ segment, start, target }) => texts.text(segment, start + target));
+    const frequent = mostFrequent(tops).slice(0, TOPS_SHOWN);
     const list = element("ul", { class: "frequent", "aria-label": `Most frequent ${polarity} top tokens` },
       ...frequent.map(([text, times]) => element("li", {}, element("span", { class: "top" }, ...visible(text)), ` ×${times}`)));
     if (frequent.length) drawn.querySelector("ol").before(list);

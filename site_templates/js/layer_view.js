@@ -7,9 +7,9 @@ class LayerView {
     this.page = page;
   }
 
-  /** Return the parts of the page that this view shows. */
+  /** Return the parts of the page above it that this view shows. */
   get shows() {
-    return ["layers", "legend", "columns"];
+    return ["layer-choice", "legend", "columns"];
   }
 
   /** Take another adapter's projections: gate, up and down among themselves as in the original. */

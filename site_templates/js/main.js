@@ -41,9 +41,8 @@ class Dashboard {
   /** Make room for a view: what it does not show is hidden. */
   begin(name, title) {
     document.title = title ? `${title} · ${this.data.title}` : this.data.title;
-    const main = byId("view");
-    main.className = name;
-    for (const part of ["layers", "legend", "columns"]) byId(part === "layers" ? "layer-choice" : part).hidden = !this.view.shows.includes(part);
+    byId("view").className = name;
+    for (const part of ["layer-choice", "legend", "columns"]) byId(part).hidden = !this.view.shows.includes(part);
     byId("cosines").replaceChildren();
     for (const [link, here] of [["to-overview", "overview"], ["to-layers", "layer"]]) {
       if (here === name) byId(link).setAttribute("aria-current", "page");
@@ -51,7 +50,7 @@ class Dashboard {
     }
     byId("previous").disabled = !this.view.beside(-1);
     byId("next").disabled = !this.view.beside(1);
-    if (name === "layer") byId("layer").value = String(this.view.place ?? 0);
+    byId("layer").value = String(this.view.place ?? 0);
   }
 
   /** Put what `make` returns in place of what was shown, scrolled to `scroll`. */
@@ -59,6 +58,7 @@ class Dashboard {
     const before = scrollY;
     hideTooltip();
     this.notebook.unwatchAll();
+    later.length = 0; // what was put off was for what is no longer shown
     byId("view").replaceChildren(...make());
     finish(scroll > 0 || readAddress().has("example"));
     if (scroll > 0 || scroll !== before) scrollTo(0, scroll);

@@ -61,12 +61,12 @@ class Overview {
       layer: among("layer", this.adapter.layers.map(String), ""), projection: among("projection", this.adapter.projections, ""),
       notes: among("notes", Object.keys(NOTE_FILTERS), ""),
     };
-    this.place = element("div", { class: "map-place" });
+    this.mapPlace = element("div", { class: "map-place" });
     this.tally = element("p", { class: "tally", role: "status" });
     this.table = new FeatureTable(this.columns(), (name) => this.sortBy(name));
     this.drawMap();
     return [
-      element("section", { class: "card", "aria-label": "Map" }, element("h2", {}, "Map ", this.colourChoice()), this.place),
+      element("section", { class: "card", "aria-label": "Map" }, element("h2", {}, "Map ", this.colourChoice()), this.mapPlace),
       element("section", { class: "card", "aria-label": "Features" }, element("h2", {}, "Features"), this.filters(), this.tally, this.table.element),
     ];
   }
@@ -91,7 +91,7 @@ class Overview {
   }
 
   drawMap() {
-    this.place.replaceChildren(featureMap(this.adapter, this.choices.colour, this.page.notebook));
+    this.mapPlace.replaceChildren(featureMap(this.adapter, this.choices.colour, this.page.notebook));
   }
 
   filters() {

@@ -34,12 +34,8 @@ class SearchIndex {
 
   /** Return [text, how often] of a list's top tokens, the most frequent first; `list` is 2 × feature + side. */
   frequent(list) {
-    const counts = new Map();
-    for (let window = this.windows.lists[list]; window < this.windows.lists[list + 1]; window += 1) {
-      const target = this.targets[window];
-      counts.set(target, (counts.get(target) ?? 0) + 1);
-    }
-    return [...counts].sort(([, one], [, other]) => other - one).map(([target, times]) => [this.strings[target], times]);
+    const targets = this.targets.subarray(this.windows.lists[list], this.windows.lists[list + 1]);
+    return mostFrequent(targets).map(([target, times]) => [this.strings[target], times]);
   }
 
   /** Return, for each feature, where it was found (a sum of FOUND), and what `snippet` needs. */

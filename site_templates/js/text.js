@@ -47,6 +47,13 @@ function percent(share) {
   return `${Number((100 * share).toPrecision(3))} %`;
 }
 
+/** Return [value, how often it comes] of some values, the most frequent first. */
+function mostFrequent(values) {
+  const counts = new Map();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].sort(([, one], [, other]) => other - one);
+}
+
 function count(value) {
   return String(value).replace(/\B(?=(\d{3})+$)/g, ","); // the locale's own way takes 30 ms the first time
 }
