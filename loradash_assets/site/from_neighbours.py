@@ -36,7 +36,9 @@ class NeighbourTables(NamedTuple):
         return self._replace(directions=self.directions.filter(here), coactivation=self.coactivation.filter(here))
 
 
-NO_NEIGHBOURS = NeighbourTables(NEIGHBOURS.empty_table(), COACTIVATION.empty_table(), ())
+def no_neighbours() -> NeighbourTables:
+    """Return tables without a neighbour."""
+    return NeighbourTables(NEIGHBOURS.empty_table(), COACTIVATION.empty_table(), ())
 
 
 def neighbours_of(tables: NeighbourTables) -> Mapping[tuple[str, int], Neighbours]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from loradash_assets.schema import POLARITIES, SAMPLES, STATISTICS, Polarity
 from loradash_assets.site.arrow import row_bounds, shortest
-from loradash_assets.site.from_neighbours import NO_NEIGHBOURS, NeighbourTables, neighbours_of
+from loradash_assets.site.from_neighbours import NeighbourTables, neighbours_of, no_neighbours
 from loradash_assets.site.keys import feature_keys
 from loradash_assets.site.page import (
     Cosine,
@@ -51,7 +51,7 @@ class LayerTables:
     features: pa.Table | None = None
     samples: pa.Table = field(default_factory=SAMPLES.empty_table)
     filtered: pa.Table = field(default_factory=STATISTICS.empty_table)
-    neighbours: NeighbourTables = NO_NEIGHBOURS
+    neighbours: NeighbourTables = field(default_factory=no_neighbours)
 
 
 def layer_from_tables(tables: LayerTables, adapter: str | None = None) -> Layer:
