@@ -2,13 +2,17 @@
 
     {"interpretations": {"layer_10_gate_proj_positive": {"text": str, "starred": bool, "lastModified": ISO 8601, ...}}}
 
+Of what the service adds, an entry has only what somebody gave: `textBy` and `textAt` (who wrote the text as it stands,
+and when), `examplesSeen` (digests of the examples that it was written on), `labels` ({person: {"tags": [str],
+"confidence": 1 to 5 or null, "at": ISO 8601}}) and the original's `skipped`.
+
 Any string is a key here: what the grammar of `keys` does not admit is kept, and only requests are held to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +21,20 @@ import msgspec
 from annotation_server import strict_json
 
 INTERPRETATIONS = "interpretations"
+_PLAIN = ("text", "starred", "skipped", "examplesSeen")
+_OURS = ("textBy", "textAt", "examplesSeen", "labels")  # never empty: an entry of the original lacks them
 
 
 class DocumentError(Exception):
     """A notes file that cannot be read as one; the message names the file and the line or field."""
+
+
+class Label(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What one person says of a feature beside the text. A label without tags says that none of them fits."""
+
+    tags: tuple[str, ...] = ()
+    confidence: int | None = None  # 1 (a guess) to 5 (certain)
+    at: str | None = None  # ISO 8601
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -29,7 +43,11 @@ class _Known(msgspec.Struct, frozen=True):
     text: str = ""
     starred: bool = False
     skipped: bool = False
-    lastModified: str | None = None  # noqa: N815 (the file's name for it)
+    lastModified: str | None = None  # noqa: N815 (the file's names for them)
+    textBy: str | None = None  # noqa: N815
+    textAt: str | None = None  # noqa: N815
+    examplesSeen: tuple[str, ...] | None = None  # noqa: N815
+    labels: dict[str, Label] = {}
 
 
 @dataclass(frozen=True)
@@ -41,20 +59,49 @@ class Entry:
     starred: bool
     skipped: bool
     last_modified: str | None  # ISO 8601 as written, possibly without a time zone
+    text_by: str | None
+    text_at: str | None
+    examples_seen: tuple[str, ...] | None
+    labels: Mapping[str, Label]  # by person
 
     @staticmethod
     def of(fields: Mapping[str, object]) -> Entry:
         """Raises `msgspec.ValidationError` if a known field has the wrong type."""
-        known = msgspec.convert(fields, _Known)
-        return Entry(fields, known.text, known.starred, known.skipped, known.lastModified)
+        return Entry(fields, *msgspec.structs.astuple(msgspec.convert(fields, _Known)))
 
     def has(self, changes: Mapping[str, object]) -> bool:
-        """Whether making `changes` would leave the entry as it is."""
-        return changes.items() <= {"text": self.text, "starred": self.starred, "skipped": self.skipped}.items()
+        """Whether making `changes` would leave the entry as it is, but for the times."""
+        return self.changed(changes, "")._timeless() == self._timeless()
 
     def changed(self, changes: Mapping[str, object], now: str) -> Entry:
-        """The entry with `changes` made to its fields at the time `now`, all other fields kept."""
-        return Entry.of({"text": "", "starred": False, **self.fields, **changes, "lastModified": now})
+        """The entry with `changes` made at the time `now`, all other fields kept.
+
+        `changes` has some of `text`, `starred`, `skipped`, `examplesSeen`, `by` (the person who makes them) and, with
+        `by`, `tags` and `confidence` of that person's label; `tags: None` takes the label away.
+        """
+        fields: dict[str, object] = {"text": "", "starred": False, **self.fields}
+        fields |= {name: changes[name] for name in _PLAIN if name in changes}
+        if fields["text"] != self.text:
+            by = changes.get("by")
+            fields |= {"textBy": by, "textAt": by and now, "examplesSeen": changes.get("examplesSeen")}
+        if "tags" in changes or "confidence" in changes:
+            fields["labels"] = self._labelled(changes, now)
+        fields = {name: value for name, value in fields.items() if name not in _OURS or value}
+        return Entry.of({**fields, "lastModified": now})
+
+    def _labelled(self, changes: Mapping[str, object], now: str) -> Mapping[str, object]:
+        by = cast("str", changes["by"])
+        others = cast("Mapping[str, dict[str, object]]", self.fields.get("labels", {}))
+        before = others.get(by, {"tags": [], "confidence": None})
+        given = {name: changes[name] for name in ("tags", "confidence") if name in changes}
+        labels = {**others, by: {**before, **given, "at": now}}
+        if changes.get("tags", ()) is None:
+            del labels[by]
+        return labels
+
+    def _timeless(self) -> Entry:
+        labels = {person: msgspec.structs.replace(label, at=None) for person, label in self.labels.items()}
+        return replace(self, fields={}, last_modified=None, text_at=None, labels=labels)
 
 
 EMPTY_ENTRY = Entry.of({"text": "", "starred": False})

@@ -19,10 +19,20 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
-ENTRIES = st.fixed_dictionaries(
-    {},
-    optional={"text": TEXTS, "starred": st.booleans(), "skipped": st.booleans(), "lastModified": TEXTS, "labels": JSON},
+LABELS = st.fixed_dictionaries(
+    {}, optional={"tags": st.lists(TEXTS), "confidence": st.none() | st.integers(1, 5), "at": TEXTS, "colour": JSON}
 )
+OURS = {
+    "text": TEXTS,
+    "starred": st.booleans(),
+    "skipped": st.booleans(),
+    "lastModified": TEXTS,
+    "textBy": TEXTS,
+    "textAt": TEXTS,
+    "examplesSeen": st.lists(TEXTS),
+    "labels": st.dictionaries(TEXTS, LABELS, max_size=3),
+}
+ENTRIES = st.fixed_dictionaries({}, optional={**OURS, "rating": JSON})
 FILES = st.fixed_dictionaries({"version": JSON, "interpretations": st.dictionaries(TEXTS, ENTRIES, max_size=4)})
 
 
@@ -68,6 +78,8 @@ def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
         (b'{"interpretations": {"a": {"starred": 1}}}', r"f: entry 'a': .*bool.*\$\.starred"),
         (b'{"interpretations": {"a": {"text": null}}}', r"f: entry 'a': .*\$\.text"),
         (b'{"interpretations": {"a": {"lastModified": 3}}}', r"f: entry 'a': .*\$\.lastModified"),
+        (b'{"interpretations": {"a": {"labels": []}}}', r"f: entry 'a': .*\$\.labels"),
+        (b'{"interpretations": {"a": {"labels": {"Ada": {"tags": "dense"}}}}}', r"f: entry 'a': .*\$\.labels.*\.tags"),
         (b'{"interpretations": {"a": {}, "a": {}}}', "f: the name 'a' stands twice"),
         (b'{"interpretations": {"a": {"x": NaN}}}', "f: NaN is not JSON"),
         (b'{"interpretations": {"a": {"x": -Infinity}}}', "f: -Infinity is not JSON"),

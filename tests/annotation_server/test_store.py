@@ -19,7 +19,7 @@ from annotation_server.preconditions import Precondition, etag
 from annotation_server.store import Edit, Outcome, Store, StoreError
 from tests.annotation_server.faults import fail_at, watched
 
-OLD_A: dict[str, Any] = {"text": "old", "starred": True, "labels": {"x": [1]}}
+OLD_A: dict[str, Any] = {"text": "old", "starred": True, "ratings": {"x": [1]}}
 OLD: dict[str, Any] = {"interpretations": {"a": OLD_A, "L2_odd": {}}, "version": 3}
 
 
