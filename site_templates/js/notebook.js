@@ -23,8 +23,8 @@ class Notebook {
     this.watchers.clear();
   }
 
-  changed(note) {
-    this.watchers.get(note.key)?.(note);
+  changed(...notes) {
+    for (const note of notes) this.watchers.get(note.key)?.(note);
     for (const listener of this.listeners) listener(this);
   }
 
@@ -33,16 +33,18 @@ class Notebook {
     this.changed(note);
   }
 
+  /** Change a note: some of text, examplesSeen, starred, skipped, and of the person's own label tags and confidence. */
   edit(key, changes) {
     const note = this.note(key);
-    Object.assign(note, changes);
+    amend(note, changes);
     this.keeper.edited(note);
     this.changed(note);
   }
 
-  choose(key, text) {
+  /** End a conflict with a text; `examplesSeen` are those that are in sight now. */
+  choose(key, text, examplesSeen) {
     const note = this.note(key);
-    settle(note, text);
+    settle(note, text, examplesSeen);
     this.keeper.edited(note);
     this.changed(note);
   }
