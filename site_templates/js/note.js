@@ -66,7 +66,7 @@ function amend(note, { tags, confidence, ...fields }) {
   if (text === base.text && text !== note.text) {
     const { textBy, textAt, examplesSeen } = base;
     Object.assign(note, fields, { textBy, textAt, examplesSeen });
-  } else if (text !== note.text) Object.assign(note, { textBy: person.name || null, textAt: at, examplesSeen: null }, fields);
+  } else if (text !== note.text) Object.assign(note, { textBy: person.name || null, textAt: person.name ? at : null, examplesSeen: null }, fields);
   else Object.assign(note, fields);
   if (tags !== undefined || confidence !== undefined) note.labels = relabel(note.labels, tags, confidence, at);
 }
