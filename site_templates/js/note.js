@@ -61,6 +61,7 @@ function isWaiting(note) {
 
 /** Change some of text, starred, skipped, examplesSeen, and of the person's own label tags (null: none) and confidence. */
 function amend(note, { tags, confidence, ...fields }) {
+  if (fields.examplesSeen?.length === 0) delete fields.examplesSeen; // a panel without examples
   const at = new Date().toISOString().replace(/\.\d+/, "");
   const { text, base } = { ...note, ...fields };
   if (text === base.text && text !== note.text) {
