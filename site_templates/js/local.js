@@ -2,7 +2,7 @@
 
 class LocalKeeper {
   constructor(notebook) {
-    this.notebook = notebook;
+    Object.assign(this, { notebook, importsFrom: ".json", imports: new LocalImports(notebook) });
     this.prefix = `loradash:notes:${location.pathname}:`;
     for (const [key, kept] of recallAll(this.prefix)) this.takeIn(notebook.note(key), kept);
     addEventListener("storage", ({ key, newValue }) => { if (key?.startsWith(this.prefix) && newValue) this.follow(key, newValue); });
@@ -25,6 +25,14 @@ class LocalKeeper {
   }
 
   focused() {}
+
+  importNotes(request) {
+    return this.imports.take(request);
+  }
+
+  undoImport(id) {
+    return this.imports.undo(id);
+  }
 
   edited(note) {
     note.lastModified = new Date().toISOString();

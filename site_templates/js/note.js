@@ -61,12 +61,13 @@ function isWaiting(note) {
 
 /** Change some of text, starred, skipped, examplesSeen, and of the person's own label tags (null: none) and confidence. */
 function amend(note, { tags, confidence, ...fields }) {
+  if (fields.examplesSeen?.length === 0) delete fields.examplesSeen; // a panel without examples
   const at = new Date().toISOString().replace(/\.\d+/, "");
   const { text, base } = { ...note, ...fields };
   if (text === base.text && text !== note.text) {
     const { textBy, textAt, examplesSeen } = base;
     Object.assign(note, fields, { textBy, textAt, examplesSeen });
-  } else if (text !== note.text) Object.assign(note, { textBy: person.name || null, textAt: at, examplesSeen: null }, fields);
+  } else if (text !== note.text) Object.assign(note, { textBy: person.name || null, textAt: person.name ? at : null, examplesSeen: null }, fields);
   else Object.assign(note, fields);
   if (tags !== undefined || confidence !== undefined) note.labels = relabel(note.labels, tags, confidence, at);
 }

@@ -28,6 +28,11 @@ class Notebook {
     for (const listener of this.listeners) listener(this);
   }
 
+  /** Show every note that is in view again. */
+  redraw() {
+    this.changed(...Array.from(this.watchers.keys(), (key) => this.note(key)));
+  }
+
   setState(note, state, detail = "") {
     Object.assign(note, { state, detail });
     this.changed(note);
@@ -45,6 +50,14 @@ class Notebook {
   choose(key, text, examplesSeen) {
     const note = this.note(key);
     settle(note, text, examplesSeen);
+    this.keeper.edited(note);
+    this.changed(note);
+  }
+
+  /** Keep what the person makes of two texts in conflict, until it is chosen. */
+  merge(key, text) {
+    const note = this.note(key);
+    note.merged = text;
     this.keeper.edited(note);
     this.changed(note);
   }

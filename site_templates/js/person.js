@@ -12,12 +12,10 @@ function nameFrom(text, longest = LONGEST_NAME) {
 
 const person = {
   name: nameFrom(String(recall("loradash:person") ?? "")), // "": none given
-  watchers: [], // called when it has changed
 
   rename(name) {
     this.name = nameFrom(name);
     keep("loradash:person", this.name || null);
-    for (const watcher of this.watchers) watcher();
   },
 
   /** Whose tags and confidence are written here. */

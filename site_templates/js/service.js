@@ -15,7 +15,7 @@ function entryAddress(key) {
 
 class ServiceKeeper {
   constructor(notebook, title) {
-    this.notebook = notebook;
+    Object.assign(this, { notebook, importsFrom: ".json,.csv" });
     this.drafts = new Drafts(`loradash:draft:${title}:`);
     for (const [key, draft] of this.drafts.takeOver()) restore(notebook.note(key), draft);
     addEventListener("pagehide", () => this.flush());
@@ -80,6 +80,30 @@ class ServiceKeeper {
   /** Look at what is stored before the person types, so that the first save can say what it replaces. */
   focused(note) {
     this.refresh(note);
+  }
+
+  /** Return the texts of a note that were replaced, the newest first. */
+  async history(key) {
+    const reply = await this.checked(await fetch(`/api/history/${encodeURIComponent(key)}`, { cache: "no-store" }));
+    return (await reply.json()).history;
+  }
+
+  /** Take in a file of notes; with `dryRun` only say what that would do. */
+  async importNotes(request) {
+    const report = await this.post("/api/import", { ...request, ...(person.name && { by: person.name }) });
+    if (!request.dryRun) this.follow();
+    return report;
+  }
+
+  async undoImport(id) {
+    const report = await this.post(`/api/import/${encodeURIComponent(id)}/undo`, {});
+    this.follow();
+    return report;
+  }
+
+  async post(address, body) {
+    const headers = { "Content-Type": "application/json" };
+    return (await this.checked(await fetch(address, { method: "POST", headers, body: JSON.stringify(body) }))).json();
   }
 
   async refresh(note) {
