@@ -2,25 +2,19 @@
 
 // Key -> what a QueueView does.
 const QUEUE_ACTIONS = { n: "next", k: "skip", b: "back", z: "undo", r: "reveal" };
-const TAG_KEYS = [["d", "dense"], ["p", "polysemantic"], ["s", "single token"], ["o", "positional"], ["u", "unclear"]];
-const OWN_TAG_KEYS = "67890"; // for the tags that the reader made up, in the alphabet's order
+const STANDARD_TAG_KEYS = "dpsou";
+const OWN_TAG_KEYS = "67890"; // for the tags that the reader made up, in the order of their first use
 
 /** Return [key, tag] of the tags that a key puts on or off. */
-function tagKeys(notebook) {
-  const own = ownTags(notebook).slice(0, OWN_TAG_KEYS.length);
-  return [...TAG_KEYS, ...own.map((tag, place) => [OWN_TAG_KEYS[place], tag])];
-}
-
-/** Return the tags that the reader made up. */
-function ownTags(notebook) {
-  const all = [...notebook.notes.values()].flatMap((note) => ownLabel(note)?.tags ?? []);
-  return [...new Set(all)].filter((tag) => !TAG_KEYS.some(([, each]) => each === tag)).sort();
+function tagKeys() {
+  const keys = [...STANDARD_TAG_KEYS, ...OWN_TAG_KEYS];
+  return [...STANDARD_TAGS, ...ownTags.names].slice(0, keys.length).map((tag, place) => [keys[place], tag]);
 }
 
 function command(queue, key) {
   if (Object.hasOwn(QUEUE_ACTIONS, key)) return () => queue.act(key);
   if (/^[1-5]$/.test(key)) return () => queue.rate(Number(key));
-  const found = tagKeys(queue.notebook).find(([each]) => each === key);
+  const found = tagKeys().find(([each]) => each === key);
   return found && (() => queue.tag(found[1]));
 }
 
@@ -37,8 +31,8 @@ function queueKey(queue, event) {
 }
 
 /** Return the keys of the queue in one line. */
-function queueHints(notebook) {
-  const hints = [["Ctrl Enter", "done, next"], ["Esc", "out of the text, then (in it with Alt):"], ...tagKeys(notebook), ["1–5", "confidence"],
+function queueHints() {
+  const hints = [["Ctrl Enter", "done, next"], ["Esc", "out of the text, then (in it with Alt):"], ...tagKeys(), ["1–5", "confidence"],
     ["k", "skip"], ["b", "back"], ["z", "undo"], ["n", "next"], ["?", "all keys"]];
-  return element("p", { class: "hints" }, ...hints.flatMap(([key, text]) => [element("span", {}, element("kbd", {}, key), ` ${text}`), " "]));
+  return element("p", { class: "hints" }, ...hints.flatMap(([key, text]) => [element("span", {}, element("kbd", {}, key), " ", ...visible(text)), " "]));
 }

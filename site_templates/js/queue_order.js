@@ -41,10 +41,6 @@ async function queueOrder(adapters, { sort, order, seed }) {
   return panels.filter(({ adapter, number, side }) => windows.get(adapter).counts[2 * number + side] > 0);
 }
 
-function ownLabel(note) {
-  return note?.labels[person.labeller];
-}
-
 /** Say whether two people's labels differ in their tags. */
 function isDisputed(note) {
   const tags = Object.values(note?.labels ?? {}).map((label) => JSON.stringify([...label.tags].sort()));
@@ -53,14 +49,14 @@ function isDisputed(note) {
 
 /** Say whether one is done with a panel: it has a text, or a label of the reader's own. */
 function isDone(note) {
-  return Boolean(note?.text.trim() || ownLabel(note));
+  return Boolean(note && (note.text.trim() || ownLabel(note)));
 }
 
 // Which panels the queue stops at: their name, and whether a note (undefined: there is none) passes.
 const QUEUE_FILTERS = {
   all: ["all", () => true],
   open: ["without a text", (note) => !note?.text.trim()],
-  mine: ["not labelled by me", (note) => !ownLabel(note)],
+  mine: ["not labelled by me", (note) => !(note && ownLabel(note))],
   starred: ["starred", (note) => Boolean(note?.starred)],
   disputed: ["where people disagree", isDisputed],
 };

@@ -95,11 +95,11 @@ class QueueView {
     const { blind } = this.choices;
     const label = blind ? "this feature" : `${featureName(feature)}, ${POLARITIES[panel.side]}`;
     this.heading = element("h2", { tabindex: "-1" }, ...(blind ? ["What does it react to?"] : panelTitle(feature, panel.side)));
-    this.said = element("p", { class: "said", role: "status" });
+    this.news = element("p", { class: "news", role: "status" });
     const list = blind ? blindList(feature, panel.side) : examplesList(feature, POLARITIES[panel.side], label);
     return [this.bar(), element("div", { class: "queue-panel" },
       element("section", { class: "card writing", "aria-label": "Note" }, this.heading, ...(blind ? [] : [scaleLegend(feature)]),
-        noteView(this.notebook, panel.key, label, () => examplesSeen(feature, panel.side)), this.buttons(), this.said, queueHints(this.page.notebook)),
+        noteView(this.notebook, panel.key, label, () => examplesSeen(feature, panel.side), true), this.buttons(), this.news, queueHints()),
       element("section", { class: `card panel${blind ? "" : ` ${POLARITIES[panel.side]}`}`, "aria-label": "Examples", "data-key": blind ? null : panel.key }, list))];
   }
 
@@ -175,7 +175,7 @@ class QueueView {
   }
 
   say(text) {
-    this.said.textContent = text;
+    this.news.textContent = text;
   }
 
   /** Go to where other choices lead: the place stays if only what to stop at is another, and it is one to stop at. */
@@ -250,15 +250,15 @@ class QueueView {
     else this.say("Taken back.");
   }
 
-  /** Put a tag of one's own label on or off. */
+  /** Give the panel a tag, or take it away. */
   tag(tag) {
-    const { tags = [] } = ownLabel(this.notebook.note(this.panel.key)) ?? {};
-    this.notebook.edit(this.panel.key, { tags: tags.includes(tag) ? tags.filter((each) => each !== tag) : [...tags, tag] });
+    const { key } = this.panel;
+    this.notebook.edit(key, toggledTag(this.notebook.note(key), tag));
   }
 
   rate(confidence) {
-    const now = ownLabel(this.notebook.note(this.panel.key))?.confidence;
-    this.notebook.edit(this.panel.key, { confidence: now === confidence ? null : confidence });
+    const { key } = this.panel;
+    this.notebook.edit(key, toggledConfidence(this.notebook.note(key), confidence));
   }
 
   key(event) {
