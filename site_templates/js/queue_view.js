@@ -11,7 +11,7 @@ function panelTitle(feature, side) {
 
 class QueueView {
   constructor(page) {
-    Object.assign(this, { page, panel: null, trail: [], done: new Undoable(page.notebook) });
+    Object.assign(this, { page, panel: null, going: null, trail: [], done: new Undoable(page.notebook) });
     page.notebook.listeners.push(() => this.noted());
     addEventListener("keydown", (event) => this.key(event));
   }
@@ -131,7 +131,8 @@ class QueueView {
   /** Called when the view is in the document. */
   shown() {
     if (!this.panel) return;
-    replaceAddress(this.addressAt(this.at).slice(1));
+    const address = this.addressAt(this.at);
+    if (address !== location.hash) replaceAddress(address.slice(1));
     byId("view").querySelector(".writing textarea").focus({ preventScroll: true });
     setTimeout(() => this.prepare(), 50);
   }
@@ -189,8 +190,9 @@ class QueueView {
 
   /** Go to another panel. What is typed until it is there is for none. */
   go(address) {
-    byId("view").inert = true;
-    this.page.visit(address);
+    const going = this.page.visit(address).then(() => { if (this.going === going) this.going = null; });
+    this.going = going;
+    setTimeout(() => { if (this.going && this.page.view === this) byId("view").inert = true; }); // not at once: it costs a layout
   }
 
   act(key) {
@@ -262,8 +264,8 @@ class QueueView {
   }
 
   key(event) {
-    if (this.page.view !== this || !this.panel || event.defaultPrevented || byId("view").inert || document.querySelector("dialog[open]")) return;
-    const action = queueKey(this, event);
+    if (this.page.view !== this || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const action = this.going ? waitingKey(event) : this.panel && queueKey(this, event);
     if (!action) return;
     event.preventDefault();
     action();

@@ -277,6 +277,20 @@ def test_with_alt_the_same_keys_work_in_the_field(visit: Open, service: Service)
     assert label(service, first)["tags"] == ["dense", "unclear"]
 
 
+MACOS = """(field, [key, code]) => {
+  const event = new KeyboardEvent("keydown", { key, code, altKey: true, bubbles: true, cancelable: true });
+  return !field.dispatchEvent(event);
+}"""
+
+
+def test_what_macos_writes_with_alt_is_written_but_for_the_tags(visit: Open, service: Service) -> None:
+    page = opened(visit, address(service)).page
+    first = key(page)
+    taken = [field(page).evaluate(MACOS, each) for each in (["∂", "KeyD"], ["[", "Digit5"], ["~", "KeyN"], ["@", "KeyL"])]
+    assert taken == [True, False, False, False]
+    until(lambda: label(service, first).get("tags") == ["dense"])
+
+
 def test_one_s_own_tags_have_numbers(visit: Open, service: Service) -> None:
     page = opened(visit, address(service)).page
     for tag in ("zebra", "<b>apple"):
