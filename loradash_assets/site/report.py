@@ -1,26 +1,20 @@
-"""The interpretation report: every note beside its feature's best examples, and how much has been annotated.
-
-The CSV opens in spreadsheet programs, which run a cell that begins like a formula. Such a text gets an apostrophe in
-front, which they hide and a reader may strip; numbers, negative ones too, stay numbers.
-"""
+"""The interpretation report: every note beside its feature's best examples, and how much has been annotated."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from annotation_server.csv_cells import csv_text
 from loradash_assets.schema import OUTSIDE_LAYERS, POLARITIES, Polarity
 from loradash_assets.site.environment import csp_hash, environment, source
 from loradash_assets.site.page import Adapter, Example, Feature, Note, Page
 
 STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
 EXAMPLES_SHOWN = 3
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NOTE_COLUMNS = (
     "key",
     "known",
@@ -115,10 +109,8 @@ def report_html(page: Page, interpretations: pa.Table) -> str:
 
 
 def report_csv(page: Page, interpretations: pa.Table) -> str:
-    """Return the report as CSV with line feeds, every text in quotes, one note per row in the order of the table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(CSV_COLUMNS)
+    """Return the report as CSV, safe for spreadsheet programs, one note per row in the order of the table."""
+    rows: list[Sequence[object]] = [CSV_COLUMNS]
     for row, entry in zip(interpretations.to_pylist(), _entries(page, interpretations), strict=True):
         best = entry.examples[0] if entry.examples else None
         cells = [row.get(name) for name in NOTE_COLUMNS]
@@ -127,17 +119,13 @@ def report_csv(page: Page, interpretations: pa.Table) -> str:
         )
         statistics = entry.subject.feature.statistics if entry.subject else None
         cells += [getattr(statistics, name, None) for name in STATISTICS_COLUMNS]
-        writer.writerow([_harmless(cell) for cell in cells])
-    return text.getvalue()
+        rows.append(cells)
+    return csv_text(rows)
 
 
 def layer_name(index: int) -> str:
     """Return how a layer is called."""
     return "Outside the layers" if index == OUTSIDE_LAYERS else f"Layer {index}"
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def _entries(page: Page, interpretations: pa.Table) -> list[Entry]:
