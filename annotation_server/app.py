@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -25,6 +25,7 @@ from annotation_server.bodies import read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
+from annotation_server.limits import TEXT_BYTES, Confidence, Digests, Name, Tags
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
@@ -32,10 +33,6 @@ from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, 
 from annotation_server.security import Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 
-TEXT_BYTES = 16 * 1024  # in UTF-8
-# Of a person or a tag: no control character, no blank at either end.
-_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?<!\s)(?![\s\S])"
-_DIGEST_PATTERN = r"^[0-9a-f]{8}(?![\s\S])"
 _ROW = re.compile("0|[1-9][0-9]{0,8}")
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
@@ -53,9 +50,6 @@ class NewEntry(msgspec.Struct):
     skipped: bool | UnsetType = UNSET
 
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_NAME_PATTERN)]
-
-
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
     """The fields of an entry that a PATCH changes, as `Entry.changed` says; those not sent stay."""
 
@@ -63,11 +57,9 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
     starred: bool | UnsetType = UNSET
     skipped: bool | UnsetType = UNSET
     by: Name | UnsetType = UNSET
-    tags: Annotated[list[Name], msgspec.Meta(max_length=32)] | UnsetType | None = UNSET
-    confidence: Annotated[int, msgspec.Meta(ge=1, le=5)] | UnsetType | None = UNSET
-    examplesSeen: (  # noqa: N815 (the file's name)
-        Annotated[list[Annotated[str, msgspec.Meta(pattern=_DIGEST_PATTERN)]], msgspec.Meta(max_length=64)] | UnsetType
-    ) = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    confidence: Confidence | UnsetType | None = UNSET
+    examplesSeen: Digests | UnsetType = UNSET  # noqa: N815 (the file's name)
 
 
 class Api:
