@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,13 +19,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from annotation_server import errors
+from annotation_server import bulk, errors
 from annotation_server.activations import Activations, ActivationsUnavailable
-from annotation_server.bodies import read_body
+from annotation_server.bodies import FILE_BODY_BYTES, read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
-from annotation_server.limits import TEXT_BYTES, Confidence, Digests, Name, Tags
+from annotation_server.limits import TEXT_BYTES, Confidence, Digests, FileName, Name, Tags
+from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
@@ -60,6 +61,20 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
     tags: Tags | UnsetType | None = UNSET
     confidence: Confidence | UnsetType | None = UNSET
     examplesSeen: Digests | UnsetType = UNSET  # noqa: N815 (the file's name)
+
+
+class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of notes to be imported. Unless told otherwise nothing is, and the reply says what would be."""
+
+    name: FileName
+    content: str
+    replace: bool = False
+    dryRun: bool = True  # noqa: N815
+    by: Name | None = None
+
+
+class UndoRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which import is in the path."""
 
 
 class Api:
@@ -139,6 +154,42 @@ class Api:
         entries = {key: entry and entry.fields for key, entry in found.entries.items()}
         return json_response({"cursor": found.cursor, "complete": found.complete, "entries": entries})
 
+    async def import_file(self, request: Request) -> Response:
+        """POST /api/import"""
+        body = await read_body(request, ImportRequest, FILE_BODY_BYTES)
+        try:
+            file = await run_in_threadpool(read_file, body.name, body.content)
+        except UnreadableFile as error:
+            raise ApiError(422, "unreadable_file", str(error)) from None
+        if body.dryRun:
+            document = await run_in_threadpool(self._store.read)
+            return json_response(await run_in_threadpool(bulk.look, file, document, replace=body.replace))
+        importing = bulk.take_in(self._store, file, replace=body.replace, by=body.by)
+        return json_response(await asyncio.shield(asyncio.wrap_future(importing)))
+
+    async def undo_import(self, request: Request) -> Response:
+        """POST /api/import/{id}/undo"""
+        await read_body(request, UndoRequest)
+        undoing = bulk.undo(self._store, request.path_params["id"])
+        try:
+            return json_response(await asyncio.shield(asyncio.wrap_future(undoing)))
+        except bulk.NoSuchImport as error:
+            raise ApiError(404, "no_such_import", str(error)) from None
+        except bulk.AlreadyUndone as error:
+            raise ApiError(409, "already_undone", str(error)) from None
+
+    async def export(self, request: Request) -> Response:
+        """GET /api/export?format=json|json-short|csv: the notes as a file."""
+        form = request.query_params.get("format", "json")
+        if form not in get_args(bulk.Format):
+            raise ApiError(422, "invalid_format", f"format is one of {', '.join(get_args(bulk.Format))}")
+        document = await run_in_threadpool(self._store.read)
+        content = await run_in_threadpool(bulk.exported, document, cast("bulk.Format", form))
+        name, media_type = ("csv", "text/csv") if form == "csv" else ("json", "application/json")
+        disposition = f'attachment; filename="interpretations.{name}"'
+        headers = {"Cache-Control": "no-store", "Content-Disposition": disposition}
+        return Response(content, headers=headers, media_type=media_type)
+
     async def rollout_context(self, request: Request) -> Response:
         """GET /api/rollout_context/{rollout_idx}"""
         context = await run_in_threadpool(self._pages.rollout_context, request.path_params["rollout_idx"])
@@ -185,6 +236,9 @@ def create_app(store: Store, dashboard: Path, activations: Activations | None = 
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/history/{key:path}", GET=api.history),
         _route("/api/changes", GET=api.changes),
+        _route("/api/import", POST=api.import_file),
+        _route("/api/import/{id}/undo", POST=api.undo_import),
+        _route("/api/export", GET=api.export),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
         _route("/api/activations/{key:path}", GET=api.activations),
         _route("/{directory}/{name}", GET=api.data_file),

@@ -118,6 +118,11 @@ class Document:
         """The document with these entries replaced or, at the end, added."""
         return Document({**self.entries, **changed}, self.fields)
 
+    def rewritten(self, changed: Mapping[str, Entry | None]) -> Document:
+        """Like `with_entries`; None takes an entry out."""
+        entries = {**self.entries, **changed}
+        return Document({key: entry for key, entry in entries.items() if entry is not None}, self.fields)
+
 
 def read_interpretations(path: Path) -> Document:
     """The document in `path`; a missing file is an empty document. Raises `DocumentError` or `OSError`."""

@@ -11,6 +11,7 @@ TEXT_BYTES = 16 * 1024  # of a note's text in UTF-8
 _NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?<!\s)(?![\s\S])"
 _DIGEST_PATTERN = r"^[0-9a-f]{8}(?![\s\S])"
 
+FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]*(?![\s\S])")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_NAME_PATTERN)]  # of a person or a tag
 Tags = Annotated[list[Name], msgspec.Meta(max_length=32)]
 Confidence = Annotated[int, msgspec.Meta(ge=1, le=5)]
