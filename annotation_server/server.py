@@ -36,6 +36,7 @@ def serve(
     except StoreError as error:
         listener.close()
         raise CannotServe(str(error)) from None
+    store.announce(_url(listener))
     print(f"Notes go to {interpretations_file}; open {_url(listener)} (Ctrl+C stops)", flush=True)
     try:
         uvicorn.Server(_config(store, dashboard, activations)).run(sockets=[listener])

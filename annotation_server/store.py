@@ -24,6 +24,7 @@ from annotation_server import durable, history
 from annotation_server.changes import Changes
 from annotation_server.document import EMPTY_ENTRY, Document, DocumentError, Entry, parse_document, serialise
 from annotation_server.import_log import imports_path
+from annotation_server.owner import announce, lock_path, owner
 from annotation_server.preconditions import UNCONDITIONAL, Precondition
 
 Result = TypeVar("Result")
@@ -34,6 +35,14 @@ _BURST = timedelta(minutes=1)  # in which one person's texts of one note count a
 
 class StoreError(Exception):
     """The notes file cannot be served: another server has it, it is not a file of notes, its place is not there."""
+
+
+class FileTaken(StoreError):
+    """Another process has the notes file; `owner` is the service in it, if it is one that says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: another annotation server is running on this file")
+        self.owner = owner(path)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,10 @@ class Store:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._run, name="annotation-writer", daemon=True)
         self._writer.start()
+
+    def announce(self, url: str) -> None:
+        """Lets other processes know where the service is that has the file. To be called once."""
+        announce(self._lock_descriptor, url)
 
     def read(self) -> Document:
         """The file's content now, edits by others included. Raises `DocumentError` or `OSError`."""
@@ -337,9 +350,9 @@ def _own(path: Path) -> int:
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise StoreError(f"{path}: not a regular file")
     try:
-        return durable.lock(path.with_name(f".{path.name}.lock"))
+        return durable.lock(lock_path(path))
     except durable.FileInUse:
-        raise StoreError(f"{path}: another annotation server is running on this file") from None
+        raise FileTaken(path) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be locked: {error.strerror}") from None
 
