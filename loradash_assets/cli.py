@@ -308,7 +308,8 @@ def _person(context: click.Context, parameter: click.Parameter, value: str | Non
     try:
         return msgspec.convert(value, Name | None)
     except msgspec.ValidationError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
+        problem = "1 to 80 characters, no control characters, no blank at either end"
+        raise click.BadParameter(problem, context, parameter) from error
 
 
 @main.command("import")

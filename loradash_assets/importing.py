@@ -49,21 +49,20 @@ def done_text(report: ImportReport) -> str:
     """What an import did."""
     if report.id is None:
         return "Nothing was imported."
-    return (
-        f"Imported: {len(report.added)} added, {len(report.replaced)} replaced. 'loradash import --undo' takes it back."
-    )
+    done = f"{len(report.added)} added, {len(report.replaced)} replaced"
+    return f"Imported: {done}. 'loradash import --undo' takes it back."
 
 
 def import_text(imported: Imported) -> str:
     """Which import it is."""
     by = "" if imported.by is None else f" by {imported.by}"
-    return f"{imported.name}, imported at {imported.at}{by}, changed {len(imported.entries)} notes."
+    return f"{imported.name}, imported at {imported.at}{by}; notes that it added or changed: {len(imported.entries)}"
 
 
 def undone_text(report: UndoReport) -> str:
     """What undoing an import did."""
-    text = f"Undone: {len(report.undone)} notes are as before."
-    return text + (f" {len(report.kept)} were changed since and stay: {_first(report.kept)}" if report.kept else "")
+    text = f"Undone. Notes that are as before: {len(report.undone)}"
+    return text + (f"; changed since, and left: {len(report.kept)} ({_first(report.kept)})" if report.kept else "")
 
 
 def _first(keys: Sequence[str]) -> str:
