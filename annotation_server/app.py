@@ -29,8 +29,9 @@ from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
-from annotation_server.security import Guard
+from annotation_server.security import Access, Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
+from annotation_server.write_log import lines_on_stdout, log_write
 
 TEXT_BYTES = 16 * 1024  # in UTF-8
 # Of a person or a tag: no control character, no blank at either end.
@@ -171,20 +172,26 @@ class Api:
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
             raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
         saving = self._store.submit(Edit(_checked_key(key), changes, precondition))
-        return await asyncio.shield(asyncio.wrap_future(saving))  # a client that hangs up does not stop its own save
+        outcome = await asyncio.shield(asyncio.wrap_future(saving))  # who hangs up does not stop their own save
+        what, by = "saved" if outcome.saved else "refused as stale", cast("str | None", changes.get("by"))
+        log_write(what, key, changes.keys() - {"by"}, by, len(text.encode()) if isinstance(text, str) else 0)
+        return outcome
 
 
-def create_app(store: Store, dashboard: Path, activations: Activations | None = None) -> ASGIApp:
+def create_app(
+    store: Store, dashboard: Path, access: Access | None = None, activations: Activations | None = None
+) -> ASGIApp:
     """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet.
 
-    `activations` is called in threads, by several at once.
+    Answers to `access`, by default to this machine alone. `activations` is called in threads, by several at once.
     """
     api = Api(store, Pages(dashboard), activations)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        yield
-        await run_in_threadpool(store.close)
+        with lines_on_stdout():
+            yield
+            await run_in_threadpool(store.close)
 
     routes = [
         _route("/", GET=api.page),
@@ -208,7 +215,7 @@ def create_app(store: Store, dashboard: Path, activations: Activations | None = 
     }
     service = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     service.router.redirect_slashes = False  # a path is one of these or an error
-    return Guard(service)
+    return Guard(service, access or Access())
 
 
 def _route(path: str, **handlers: Handler) -> Route:

@@ -281,17 +281,22 @@ def _annotation_option(field: str, **options: Any) -> Callable[[Command], Comman
 @main.command()
 @_annotation_option("port", type=click.IntRange(0, 65535))
 @_annotation_option("interpretations_file")
-@click.option("--host", default="127.0.0.1", show_default=True, help="a loopback address")
-def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="any but a loopback address needs a token")
+@click.option("--token-file", type=FILE, help="holds the token to ask for; else LORADASH_TOKEN in the environment")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="also answer under this name; needs a token")
+def annotate(
+    port: int | None, interpretations_file: str | None, host: str, token_file: Path | None, allow_host: tuple[str, ...]
+) -> None:
     """Serve the dashboard on this machine and save what you write on it."""
-    from annotation_server.server import CannotServe, serve
+    from annotation_server.server import CannotServe, Door, serve
     from loradash_assets.lookup import ActivationLookup
 
     settings = _settings()
     file = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
     chosen_port = settings.annotations.port if port is None else port
     try:
-        serve(file, _dashboard(settings), host, chosen_port, ActivationLookup(settings))
+        door = Door(host, chosen_port, token_file, allow_host)
+        serve(file, _dashboard(settings), door, ActivationLookup(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
 
