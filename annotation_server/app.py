@@ -31,8 +31,9 @@ from annotation_server.open_file import OpenFileResponse
 from annotation_server.pages import NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
-from annotation_server.security import Guard
+from annotation_server.security import Access, Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
+from annotation_server.write_log import lines_on_stdout, log_write
 
 _ROW = re.compile("0|[1-9][0-9]{0,8}")
 _CHECKED = {"Cache-Control": "no-cache"}
@@ -165,18 +166,23 @@ class Api:
             document = await run_in_threadpool(self._store.read)
             return json_response(await run_in_threadpool(bulk.look, file, document, replace=body.replace))
         importing = bulk.take_in(self._store, file, replace=body.replace, by=body.by)
-        return json_response(await asyncio.shield(asyncio.wrap_future(importing)))
+        report = await asyncio.shield(asyncio.wrap_future(importing))
+        if report.id is not None:
+            log_write("imported", report.id, (), body.by, len(body.content.encode()))
+        return json_response(report)
 
     async def undo_import(self, request: Request) -> Response:
         """POST /api/import/{id}/undo"""
         await read_body(request, UndoRequest)
-        undoing = bulk.undo(self._store, request.path_params["id"])
+        import_id = request.path_params["id"]
         try:
-            return json_response(await asyncio.shield(asyncio.wrap_future(undoing)))
+            report = await asyncio.shield(asyncio.wrap_future(bulk.undo(self._store, import_id)))
         except bulk.NoSuchImport as error:
             raise ApiError(404, "no_such_import", str(error)) from None
         except bulk.AlreadyUndone as error:
             raise ApiError(409, "already_undone", str(error)) from None
+        log_write("undone", import_id, (), None, 0)
+        return json_response(report)
 
     async def export(self, request: Request) -> Response:
         """GET /api/export?format=json|json-short|csv: the notes as a file."""
@@ -214,20 +220,26 @@ class Api:
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
             raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
         saving = self._store.submit(Edit(_checked_key(key), changes, precondition))
-        return await asyncio.shield(asyncio.wrap_future(saving))  # a client that hangs up does not stop its own save
+        outcome = await asyncio.shield(asyncio.wrap_future(saving))  # who hangs up does not stop their own save
+        what, by = "saved" if outcome.saved else "refused as stale", cast("str | None", changes.get("by"))
+        log_write(what, key, changes.keys() - {"by"}, by, len(text.encode()) if isinstance(text, str) else 0)
+        return outcome
 
 
-def create_app(store: Store, dashboard: Path, activations: Activations | None = None) -> ASGIApp:
+def create_app(
+    store: Store, dashboard: Path, access: Access | None = None, activations: Activations | None = None
+) -> ASGIApp:
     """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet.
 
-    `activations` is called in threads, by several at once.
+    Answers to `access`, by default to this machine alone. `activations` is called in threads, by several at once.
     """
     api = Api(store, Pages(dashboard), activations)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        yield
-        await run_in_threadpool(store.close)
+        with lines_on_stdout():
+            yield
+            await run_in_threadpool(store.close)
 
     routes = [
         _route("/", GET=api.page),
@@ -254,7 +266,7 @@ def create_app(store: Store, dashboard: Path, activations: Activations | None = 
     }
     service = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     service.router.redirect_slashes = False  # a path is one of these or an error
-    return Guard(service)
+    return Guard(service, access or Access())
 
 
 def _route(path: str, **handlers: Handler) -> Route:

@@ -17,6 +17,7 @@ from annotation_server.document import DocumentError
 from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.owner import Owner
 from annotation_server.store import Declined, FileTaken, Store, StoreError
+from annotation_server.token import Token
 
 _SECONDS = 60.0  # in which the service must answer
 _Reply = TypeVar("_Reply", ImportReport, UndoReport)
@@ -39,14 +40,14 @@ class Notes(Protocol):
 
 
 @contextmanager
-def open_notes(path: Path, authorization: str | None = None) -> Generator[Notes]:
-    """The notes file `path`; `authorization` is the header that its service may want. Raises `NotesError`."""
+def open_notes(path: Path, token: Token | None) -> Generator[Notes]:
+    """The notes file `path`; `token` is for the service that may have it. Raises `NotesError`."""
     try:
         store = Store(path)
     except FileTaken as taken:
         if taken.owner is None:
             raise NotesError(f"{path}: another process is at work on this file; try again when it has ended") from None
-        yield _Served(taken.owner, authorization)
+        yield _Served(taken.owner, token)
         return
     except StoreError as error:
         raise NotesError(str(error)) from None
@@ -81,12 +82,12 @@ class _Owned:
 class _Served:
     """The file, owned by a service."""
 
-    def __init__(self, owner: Owner, authorization: str | None) -> None:
+    def __init__(self, owner: Owner, token: Token | None) -> None:
         self._url = owner.url
         self._name = f"the service at {owner.url} (process {owner.pid})"
         self._headers = {"Content-Type": "application/json"}
-        if authorization is not None:
-            self._headers["Authorization"] = authorization
+        if token is not None:
+            self._headers["Authorization"] = token.authorization
 
     def take_in(self, name: str, content: str, *, replace: bool, by: str | None, dry_run: bool) -> ImportReport:
         body = {"name": name, "content": content, "replace": replace, "by": by, "dryRun": dry_run}

@@ -285,17 +285,22 @@ def _annotation_option(field: str, **options: Any) -> Callable[[Command], Comman
 @main.command()
 @_annotation_option("port", type=click.IntRange(0, 65535))
 @_annotation_option("interpretations_file")
-@click.option("--host", default="127.0.0.1", show_default=True, help="a loopback address")
-def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="any but a loopback address needs a token")
+@click.option("--token-file", type=FILE, help="holds the token to ask for; else LORADASH_TOKEN in the environment")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="also answer under this name; needs a token")
+def annotate(
+    port: int | None, interpretations_file: str | None, host: str, token_file: Path | None, allow_host: tuple[str, ...]
+) -> None:
     """Serve the dashboard on this machine and save what you write on it."""
-    from annotation_server.server import CannotServe, serve
+    from annotation_server.server import CannotServe, Door, serve
     from loradash_assets.lookup import ActivationLookup
 
     settings = _settings()
     file = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
     chosen_port = settings.annotations.port if port is None else port
     try:
-        serve(file, _dashboard(settings), host, chosen_port, ActivationLookup(settings))
+        door = Door(host, chosen_port, token_file, allow_host)
+        serve(file, _dashboard(settings), door, ActivationLookup(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
 
@@ -318,9 +323,16 @@ def _person(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--by", metavar="NAME", callback=_person, help="who is to be named in the history of what is replaced")
 @click.option("--undo", is_flag=True, help="take the last import back, where nobody changed a note since")
 @click.option("--yes", is_flag=True, help="do it without asking")
+@click.option("--token-file", type=FILE, help="holds the token of the service; else LORADASH_TOKEN in the environment")
 @_annotation_option("interpretations_file")
 def import_notes(
-    file: Path | None, replace: bool, by: str | None, undo: bool, yes: bool, interpretations_file: str | None
+    file: Path | None,
+    replace: bool,
+    by: str | None,
+    undo: bool,
+    yes: bool,
+    token_file: Path | None,
+    interpretations_file: str | None,
 ) -> None:
     """Take the notes of FILE in, JSON or CSV; show first what that does.
 
@@ -328,18 +340,19 @@ def import_notes(
     'loradash annotate' runs it goes through that service.
     """
     from annotation_server.open_notes import NotesError, open_notes
+    from annotation_server.token import TokenError, read_token
 
     if undo == (file is not None):
         raise click.UsageError("name a FILE, or --undo the last import")
     settings = _settings()
     target = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
     try:
-        with open_notes(target) as notes:
+        with open_notes(target, read_token(token_file)) as notes:
             if file is None:
                 _undo_import(notes, target, yes=yes)
             else:
                 _import(notes, file, target, replace=replace, by=by, yes=yes)
-    except NotesError as error:
+    except (NotesError, TokenError) as error:
         raise click.ClickException(str(error)) from error
 
 
