@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -19,63 +18,30 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from annotation_server import bulk, errors
+from annotation_server import bulk, errors, replies
 from annotation_server.activations import Activations, ActivationsUnavailable
 from annotation_server.bodies import FILE_BODY_BYTES, read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
-from annotation_server.limits import TEXT_BYTES, Confidence, Digests, FileName, Name, Tags
+from annotation_server.limits import TEXT_BYTES
 from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
-from annotation_server.pages import NO_DASHBOARD, Pages
+from annotation_server.openapi import openapi_document
+from annotation_server.pages import INDEX_PATTERN, NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
+from annotation_server.requests import Changes, ImportRequest, NewEntry, UndoRequest
 from annotation_server.security import Access, Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 from annotation_server.write_log import lines_on_stdout, log_write
 
-_ROW = re.compile("0|[1-9][0-9]{0,8}")
+_ROW = re.compile(INDEX_PATTERN)
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class NewEntry(msgspec.Struct):
-    """What the original's page posts; whatever else it sends is passed over, as the original did."""
-
-    featureKey: str  # noqa: N815 (the original's name)
-    text: str
-    starred: bool
-    skipped: bool | UnsetType = UNSET
-
-
-class Changes(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of an entry that a PATCH changes, as `Entry.changed` says; those not sent stay."""
-
-    text: str | UnsetType = UNSET
-    starred: bool | UnsetType = UNSET
-    skipped: bool | UnsetType = UNSET
-    by: Name | UnsetType = UNSET
-    tags: Tags | UnsetType | None = UNSET
-    confidence: Confidence | UnsetType | None = UNSET
-    examplesSeen: Digests | UnsetType = UNSET  # noqa: N815 (the file's name)
-
-
-class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A file of notes to be imported. Unless told otherwise nothing is, and the reply says what would be."""
-
-    name: FileName
-    content: str
-    replace: bool = False
-    dryRun: bool = True  # noqa: N815
-    by: Name | None = None
-
-
-class UndoRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which import is in the path."""
 
 
 class Api:
@@ -102,7 +68,11 @@ class Api:
     async def health(self, _: Request) -> Response:
         """GET /api/health"""
         document = await run_in_threadpool(self._store.read)
-        return json_response({"status": "ok", "entries": len(document.entries)})
+        return json_response(replies.Health("ok", len(document.entries)))
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /api/openapi.json"""
+        return json_response(openapi_document())
 
     async def list_entries(self, _: Request) -> Response:
         """GET /api/interpretations: the file's content."""
@@ -114,8 +84,7 @@ class Api:
         body = await read_body(request, NewEntry)
         changes = {name: value for name, value in _fields(body).items() if name != "featureKey"}
         outcome = await self._edit(body.featureKey, changes, UNCONDITIONAL)
-        content = {"success": True, "interpretation": _content(outcome.entry)}
-        return json_response(content, headers={"ETag": etag(outcome.entry)})
+        return json_response(replies.Saved(True, _content(outcome.entry)), headers={"ETag": etag(outcome.entry)})
 
     async def get_entry(self, request: Request) -> Response:
         """GET /api/interpretations/{key}"""
@@ -142,18 +111,18 @@ class Api:
         if outcome.saved:
             return json_response(_named(key, outcome.entry), headers=headers)
         stale = ApiError(412, "stale", "the note was changed meanwhile; this is how it stands now", headers)
-        return error_response(stale, _named(key, outcome.entry))
+        return error_response(stale, msgspec.structs.asdict(_named(key, outcome.entry)))
 
     async def history(self, request: Request) -> Response:
         """GET /api/history/{key}"""
         key = _checked_key(request.path_params["key"])
-        return json_response({"featureKey": key, "history": await run_in_threadpool(self._store.replaced, key)})
+        return json_response(replies.History(key, await run_in_threadpool(self._store.replaced, key)))
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes?since=CURSOR"""
         found = await run_in_threadpool(self._store.changes, request.query_params.get("since"))
         entries = {key: entry and entry.fields for key, entry in found.entries.items()}
-        return json_response({"cursor": found.cursor, "complete": found.complete, "entries": entries})
+        return json_response(replies.Changed(found.cursor, found.complete, entries))
 
     async def import_file(self, request: Request) -> Response:
         """POST /api/import"""
@@ -213,7 +182,7 @@ class Api:
         if values is None:
             message = "the dashboard's last build recorded none of this feature on this example"
             raise ApiError(404, "no_such_activations", message)
-        return json_response({"featureKey": str(key), "example": example, "activations": values})  # NaN: null
+        return json_response(replies.Activations(str(key), example, values))  # NaN: null
 
     async def _edit(self, key: str, changes: dict[str, object], precondition: Precondition) -> Outcome:
         text = changes.get("text")
@@ -244,6 +213,7 @@ def create_app(
     routes = [
         _route("/", GET=api.page),
         _route("/api/health", GET=api.health),
+        _route("/api/openapi.json", GET=api.openapi),
         _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/history/{key:path}", GET=api.history),
@@ -282,12 +252,12 @@ def _fields(body: msgspec.Struct) -> dict[str, object]:
     return cast("dict[str, object]", msgspec.to_builtins(body))  # leaves out what is UNSET
 
 
-def _content(entry: Entry | None) -> object:
+def _content(entry: Entry | None) -> replies.EntryObject:
     return (entry or EMPTY_ENTRY).fields
 
 
-def _named(key: str, entry: Entry | None) -> dict[str, object]:
-    return {"featureKey": key, "interpretation": _content(entry)}
+def _named(key: str, entry: Entry | None) -> replies.Named:
+    return replies.Named(key, _content(entry))
 
 
 def _checked_key(text: str) -> str:

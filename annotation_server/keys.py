@@ -25,6 +25,8 @@ Polarity = Literal["positive", "negative"]
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _NAME = r"[A-Za-z0-9_-]+"
 _PROJECTION = rf"{_NAME}(?:\.{_NAME})*"
+# For documents that cannot say it all: no part of the adapter may be '.' or '..', and `parse_key` has the last word.
+KEY_PATTERN = rf"^(?:[^\x00-\x1f\x7f-\x9f/]+/)*(?:layer_{_NUMBER}|model)_{_PROJECTION}_(?:positive|negative)$"
 _COMPONENT_END = re.compile(rf"(?P<projection>{_PROJECTION})_(?P<basis>[cs])(?P<index>{_NUMBER})")
 _PROJECTION_ALONE = re.compile(_PROJECTION)
 _KEY = re.compile(rf"(?:layer_(?P<layer>{_NUMBER})|model)_(?P<middle>{_PROJECTION})_(?P<polarity>positive|negative)")

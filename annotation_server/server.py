@@ -72,7 +72,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         loop="asyncio",
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_level="error",  # not a line for each request that is no HTTP
         access_log=False,
         server_header=False,
         proxy_headers=False,
