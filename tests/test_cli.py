@@ -624,6 +624,8 @@ def broken_file(folder: Path) -> Path:
 
 
 def test_a_file_that_another_command_has_is_left_alone(colleague: Path) -> None:
+    stale = colleague.parent / ".interpretations.json.lock"
+    stale.write_text('{"pid": 1, "url": "http://127.0.0.1:1/"}', encoding="utf-8")  # of a service that has ended
     store = Store(colleague.parent / "interpretations.json")
     try:
         assert "another process is at work on this file" in error("import", "exported.json", "--yes")
