@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -33,6 +33,9 @@ from annotation_server.security import Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 
 TEXT_BYTES = 16 * 1024  # in UTF-8
+# Of a person or a tag: no control character, no blank at either end.
+_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?<!\s)(?![\s\S])"
+_DIGEST_PATTERN = r"^[0-9a-f]{8}(?![\s\S])"
 _ROW = re.compile("0|[1-9][0-9]{0,8}")
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
@@ -50,12 +53,21 @@ class NewEntry(msgspec.Struct):
     skipped: bool | UnsetType = UNSET
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_NAME_PATTERN)]
+
+
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of an entry that a PATCH changes; those not sent stay."""
+    """The fields of an entry that a PATCH changes, as `Entry.changed` says; those not sent stay."""
 
     text: str | UnsetType = UNSET
     starred: bool | UnsetType = UNSET
     skipped: bool | UnsetType = UNSET
+    by: Name | UnsetType = UNSET
+    tags: Annotated[list[Name], msgspec.Meta(max_length=32)] | UnsetType | None = UNSET
+    confidence: Annotated[int, msgspec.Meta(ge=1, le=5)] | UnsetType | None = UNSET
+    examplesSeen: (  # noqa: N815 (the file's name)
+        Annotated[list[Annotated[str, msgspec.Meta(pattern=_DIGEST_PATTERN)]], msgspec.Meta(max_length=64)] | UnsetType
+    ) = UNSET
 
 
 class Api:
@@ -108,8 +120,12 @@ class Api:
         """PATCH /api/interpretations/{key}: 428 for a text without a precondition, 412 if it does not hold."""
         key = _checked_key(request.path_params["key"])
         changes = _fields(await read_body(request, Changes))
-        if not changes:
-            raise ApiError(422, "invalid_body", "nothing to change: send text, starred or skipped")
+        if not changes.keys() - {"by"}:
+            raise ApiError(422, "invalid_body", "nothing to change: send text, starred, skipped, tags or confidence")
+        if isinstance(tags := changes.get("tags"), list):
+            changes["tags"] = [*dict.fromkeys(cast("list[str]", tags))]
+        if changes.keys() & {"tags", "confidence"} and "by" not in changes:
+            raise ApiError(422, "invalid_body", "tags and confidence are somebody's: send by, that person's name")
         precondition = _precondition(request)
         if "text" in changes and precondition == UNCONDITIONAL:
             raise ApiError(428, "precondition_required", "send If-Match with the entry's ETag, as GET gives it")
@@ -119,6 +135,17 @@ class Api:
             return json_response(_named(key, outcome.entry), headers=headers)
         stale = ApiError(412, "stale", "the note was changed meanwhile; this is how it stands now", headers)
         return error_response(stale, _named(key, outcome.entry))
+
+    async def history(self, request: Request) -> Response:
+        """GET /api/history/{key}"""
+        key = _checked_key(request.path_params["key"])
+        return json_response({"featureKey": key, "history": await run_in_threadpool(self._store.replaced, key)})
+
+    async def changes(self, request: Request) -> Response:
+        """GET /api/changes?since=CURSOR"""
+        found = await run_in_threadpool(self._store.changes, request.query_params.get("since"))
+        entries = {key: entry and entry.fields for key, entry in found.entries.items()}
+        return json_response({"cursor": found.cursor, "complete": found.complete, "entries": entries})
 
     async def rollout_context(self, request: Request) -> Response:
         """GET /api/rollout_context/{rollout_idx}"""
@@ -139,7 +166,7 @@ class Api:
             raise ApiError(404, "no_such_activations", message)
         return json_response({"featureKey": str(key), "example": example, "activations": values})  # NaN: null
 
-    async def _edit(self, key: str, changes: dict[str, str | bool], precondition: Precondition) -> Outcome:
+    async def _edit(self, key: str, changes: dict[str, object], precondition: Precondition) -> Outcome:
         text = changes.get("text")
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
             raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
@@ -164,6 +191,8 @@ def create_app(store: Store, dashboard: Path, activations: Activations | None = 
         _route("/api/health", GET=api.health),
         _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
+        _route("/api/history/{key:path}", GET=api.history),
+        _route("/api/changes", GET=api.changes),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
         _route("/api/activations/{key:path}", GET=api.activations),
         _route("/{directory}/{name}", GET=api.data_file),
@@ -191,8 +220,8 @@ def _route(path: str, **handlers: Handler) -> Route:
     return Route(path, endpoint, methods=list(handlers))
 
 
-def _fields(body: msgspec.Struct) -> dict[str, str | bool]:
-    return cast("dict[str, str | bool]", msgspec.to_builtins(body))  # leaves out what is UNSET
+def _fields(body: msgspec.Struct) -> dict[str, object]:
+    return cast("dict[str, object]", msgspec.to_builtins(body))  # leaves out what is UNSET
 
 
 def _content(entry: Entry | None) -> object:

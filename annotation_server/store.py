@@ -13,18 +13,21 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from annotation_server import durable, history
+from annotation_server.changes import Changes
 from annotation_server.document import EMPTY_ENTRY, Document, DocumentError, Entry, parse_document, serialise
 from annotation_server.preconditions import UNCONDITIONAL, Precondition
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # commits begun anew because the file changed meanwhile
+_BURST = timedelta(minutes=1)  # in which one person's texts of one note count as one
 
 
 class StoreError(Exception):
@@ -33,10 +36,10 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of some fields of one entry, made only if the precondition holds."""
+    """A change of one entry, made only if the precondition holds; `changes` as in `Entry.changed`."""
 
     key: str
-    changes: Mapping[str, str | bool]
+    changes: Mapping[str, object]
     precondition: Precondition = UNCONDITIONAL
 
 
@@ -46,6 +49,23 @@ class Outcome:
 
     entry: Entry | None
     saved: bool
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Entries that changed (None: no longer there); `complete` if these are all that there are."""
+
+    cursor: str
+    complete: bool
+    entries: Mapping[str, Entry | None]
+
+
+class _Burst(NamedTuple):
+    """Since when one person alone has been writing at a note, and the note before if nothing else keeps its text."""
+
+    by: str | None
+    began: datetime
+    before: Entry | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,8 @@ class _Waiting:
 class Store:
     """Owner of one notes file until `close`. Raises `StoreError` where it cannot be."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock, self._bursts, self._changes = clock, dict[str, _Burst](), Changes()
         self.path = Path(os.path.realpath(path))  # a symlink stays: its target is replaced
         self._lock_descriptor = _own(self.path)
         try:
@@ -85,6 +106,17 @@ class Store:
             with self._busy:
                 self._follow_file()
         return self._state.document
+
+    def changes(self, cursor: str | None) -> Changed:
+        """What changed since the call that gave `cursor`, edits by others included. Raises as `read` does."""
+        self.read()
+        now, keys = self._changes.since(cursor)
+        entries = self._state.document.entries  # after the keys: what is newer than `now` comes again, none is missed
+        return Changed(now, keys is None, {key: entries.get(key) for key in (entries if keys is None else keys)})
+
+    def replaced(self, key: str) -> list[history.Replaced]:
+        """The texts of one note that were replaced, the newest first. Raises `OSError`."""
+        return history.replaced_texts(self.path, key)
 
     def submit(self, edit: Edit) -> Future[Outcome]:
         """Queues an edit. The future resolves once it is durable or refused as stale, and raises if it failed."""
@@ -137,12 +169,13 @@ class Store:
     def _commit(self, edits: list[Edit]) -> list[Outcome]:
         for _ in range(_ATTEMPTS):
             self._follow_file()
-            now = _now()
-            document, outcomes, replaced = _apply(self._state.document, edits, now)
-            unsaved = document is not self._state.document or not self._state.durable
-            needed = unsaved and any(outcome.saved for outcome in outcomes)
-            if not needed or self._save(document, replaced):
-                return outcomes
+            applied = _apply(self._state.document, edits, self._clock(), self._bursts)
+            unsaved = applied.changed or not self._state.durable
+            needed = unsaved and any(outcome.saved for outcome in applied.outcomes)
+            if not needed or self._save(self._state.document.with_entries(applied.changed), applied.replaced):
+                self._bursts |= applied.bursts
+                self._changes.record(applied.changed)
+                return applied.outcomes
         raise OSError(f"{self.path.name} keeps changing on the disk")
 
     def _save(self, document: Document, replaced: bytes) -> bool:
@@ -167,20 +200,34 @@ class Store:
             self._state = replace(self._state, signature=None, durable=False)
             return
         data, seen = found
-        document = parse_document(data, self.path.name)
-        self._remember(history.lines_lost(self._state.document, document, _now()))
+        old, document = self._state.document.entries, parse_document(data, self.path.name)
+        self._remember(history.lines_lost(self._state.document, document, _written(self._clock())))
         self._state = _State(document, seen, durable=False)
+        changed = [key for key in {**old, **document.entries} if old.get(key) != document.entries.get(key)]
+        self._changes.record(changed)
+        for key in changed:
+            self._bursts.pop(key, None)
 
     def _remember(self, lines: bytes) -> None:
         if lines:
             durable.append(history.history_path(self.path), lines, like=self.path)
 
 
-def _apply(document: Document, edits: list[Edit], now: str) -> tuple[Document, list[Outcome], bytes]:
-    """The document after the edits (itself if none changed it), an outcome for each, and the history's new lines."""
+class _Applied(NamedTuple):
+    """What edits come to: the entries that changed, an outcome for each edit, the history's new lines."""
+
+    changed: Mapping[str, Entry]
+    outcomes: list[Outcome]
+    replaced: bytes
+    bursts: Mapping[str, _Burst]  # of the notes whose text changed
+
+
+def _apply(document: Document, edits: list[Edit], time: datetime, bursts: Mapping[str, _Burst]) -> _Applied:
     changed: dict[str, Entry] = {}
     outcomes: list[Outcome] = []
     replaced: list[bytes] = []
+    begun: dict[str, _Burst] = {}
+    now = _written(time)
     for edit in edits:
         old = changed.get(edit.key) or document.entries.get(edit.key)
         outcome = _outcome(old, edit, now)
@@ -188,9 +235,22 @@ def _apply(document: Document, edits: list[Edit], now: str) -> tuple[Document, l
         if outcome.entry is None or outcome.entry is old:
             continue
         changed[edit.key] = outcome.entry
-        if old is not None and history.loses_text(old, outcome.entry):
-            replaced.append(history.line(edit.key, old, now, "request"))
-    return document.with_entries(changed) if changed else document, outcomes, b"".join(replaced)
+        if old is not None and old.text == outcome.entry.text:
+            continue
+        begun[edit.key], lost = _burst(begun.get(edit.key) or bursts.get(edit.key), old, edit, time)
+        if lost is not None and history.loses_text(lost, outcome.entry):
+            replaced.append(history.line(edit.key, lost, now, "request", begun[edit.key].by))
+            begun[edit.key] = begun[edit.key]._replace(before=None)
+    return _Applied(changed, outcomes, b"".join(replaced), begun)
+
+
+def _burst(burst: _Burst | None, old: Entry | None, edit: Edit, time: datetime) -> tuple[_Burst, Entry | None]:
+    """The burst of writing that an edit of a text belongs to, and the note whose text must not be lost by it."""
+    by = cast("str | None", edit.changes.get("by"))
+    # Without a name, nobody knows that it is one person.
+    if burst is None or by is None or burst.by != by or not timedelta() <= time - burst.began < _BURST:
+        burst = _Burst(by, time, old)
+    return burst, burst.before
 
 
 def _outcome(old: Entry | None, edit: Edit, now: str) -> Outcome:
@@ -229,5 +289,5 @@ def _load(path: Path) -> _State:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _written(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
