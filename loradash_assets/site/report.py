@@ -1,14 +1,9 @@
 """The interpretation report: every note beside its feature's best examples, how much has been annotated, how far people
 agree, and what is open.
-
-The CSV opens in spreadsheet programs, which run a cell that begins like a formula. Such a text gets an apostrophe in
-front, which they hide and a reader may strip; numbers, negative ones too, stay numbers.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotation_server.csv_cells import csv_text
 from loradash_assets.schema import OUTSIDE_LAYERS
 from loradash_assets.site.agreement import confidence_agreement, disagree, tags
 from loradash_assets.site.coverage import coverage
@@ -24,7 +20,6 @@ from loradash_assets.site.environment import csp_hash, environment, source
 from loradash_assets.site.page import Page
 
 STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NOTE_COLUMNS = (
     "key",
     "known",
@@ -80,10 +75,8 @@ def report_html(page: Page, interpretations: pa.Table) -> str:
 
 
 def report_csv(page: Page, interpretations: pa.Table) -> str:
-    """Return the report as CSV with line feeds, every text in quotes, one note per row in the order of the table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(CSV_COLUMNS)
+    """Return the report as CSV, safe for spreadsheet programs, one note per row in the order of the table."""
+    rows: list[Sequence[object]] = [CSV_COLUMNS]
     for row, entry in zip(interpretations.to_pylist(), entries(page, interpretations), strict=True):
         best = entry.examples[0] if entry.examples else None
         cells = [row[name] for name in NOTE_COLUMNS]
@@ -94,8 +87,8 @@ def report_csv(page: Page, interpretations: pa.Table) -> str:
         cells += [getattr(statistics, name, None) for name in STATISTICS_COLUMNS]
         cells += _of_people(row, entry)
         cells += [entry.unknown_because, None if entry.seen is None else entry.seen.stale, "; ".join(entry.questions)]
-        writer.writerow([_harmless(cell) for cell in cells])
-    return text.getvalue()
+        rows.append(cells)
+    return csv_text(rows)
 
 
 def _of_people(row: Mapping[str, Any], entry: Entry) -> list[object]:
@@ -127,7 +120,3 @@ def people(every: Sequence[Entry]) -> list[Person]:
         )
         for name in dict.fromkeys(person for person, _ in [*texts, *labels])
     ]
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell

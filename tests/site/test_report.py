@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from annotation_server.csv_cells import FORMULA_STARTS
 from loradash_assets.schema import INTERPRETATIONS
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.page import Adapter, Page
-from loradash_assets.site.report import FORMULA_STARTS, report_csv, report_html
+from loradash_assets.site.report import report_csv, report_html
 from loradash_assets.site.seen import digests
 from tests.site import samples
 from tests.site.hostile import HOSTILE
