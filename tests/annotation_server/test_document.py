@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_server.document import Document, DocumentError, parse_document, read_interpretations, serialise
+from annotation_server import strict_json
+from annotation_server.document import Document, DocumentError, Entry, parse_document, read_interpretations, serialise
 from tests.annotation_server.untimed import UNTIMED
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -42,6 +43,19 @@ def test_every_field_survives_and_the_bytes_are_settled(content: dict[str, Any])
     once = serialise(parse_document(json.dumps(content).encode(), "f"))
     assert json.loads(once) == content
     assert serialise(parse_document(once, "f")) == once
+    assert once == strict_json.serialise(content)
+
+
+@UNTIMED
+@given(FILES, st.dictionaries(TEXTS, ENTRIES, max_size=3), st.dictionaries(TEXTS, ENTRIES, max_size=3))
+def test_changed_entries_are_written_as_if_the_file_had_had_them(
+    content: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    document = parse_document(json.dumps(content).encode(), "f")
+    for changed in (first, second):
+        document = document.with_entries({key: Entry.of(fields) for key, fields in changed.items()})
+    entries = {**content["interpretations"], **first, **second}
+    assert serialise(document) == strict_json.serialise({**content, "interpretations": entries})
 
 
 def test_a_file_of_the_original(tmp_path: Path) -> None:
