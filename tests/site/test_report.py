@@ -10,37 +10,16 @@ from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from annotation_server.csv_cells import FORMULA_STARTS
-from loradash_assets.schema import INTERPRETATIONS
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.page import Adapter, Page
 from loradash_assets.site.report import report_csv, report_html
 from loradash_assets.site.seen import digests
 from tests.site import samples
 from tests.site.hostile import HOSTILE
-
-
-def note(key: str, text: str = "", starred: bool = False, unknown: str | None = None, **fields: Any) -> dict[str, Any]:
-    """Return a row of the notes; `labels` as {person: (tags, confidence)}."""
-    labels = fields.pop("labels", {})
-    return {
-        **dict.fromkeys(INTERPRETATIONS.names),
-        **{"key": key, "text": text, "starred": starred, "skipped": False},
-        **{"known": unknown is None, "unknown_because": unknown},
-        **{"people": [*labels], "tags": [*dict.fromkeys(tag for tags, _ in labels.values() for tag in tags)]},
-        "labels": [
-            {"person": person, "tags": tags, "confidence": confidence, "at": "2026-03-01T00:00:00Z"}
-            for person, (tags, confidence) in labels.items()
-        ],
-        **fields,
-    }
-
-
-def table(*notes: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(notes), INTERPRETATIONS)
+from tests.site.notes import note, table
 
 
 def page(tokens: list[list[str]] | None = None) -> Page:
@@ -239,8 +218,8 @@ def test_tags_are_counted_and_their_agreement_is_said_or_why_it_has_none() -> No
         note("layer_99_q_proj_positive", unknown="no such feature", labels={"Ann": (["gone"], 1), "Bo": ([], 1)}),
     )
     text = section(report_html(page(), notes), "Tags")
-    assert "dense 2 Ann 2, Bo 1 0.444 3 features" in text  # 1 - 5 * 2 / (2 * 3 * 3): one pair in three differs
-    assert "unclear 1 Ann 1 0.000 3 features" in text
+    assert "dense 2 Ann 2, Bo 1 0.444 over 3 features" in text  # 1 - 5 * 2 / (2 * 3 * 3): one pair in three differs
+    assert "unclear 1 Ann 1 0.000 over 3 features" in text
     assert "alone 1 Ann 1 undefined: everyone says the same of every feature" in text
     assert "gone" not in text
     lonely = table(note("layer_0_q_proj_positive", labels={"Ann": (["alone"], 3)}))
