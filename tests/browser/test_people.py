@@ -384,9 +384,9 @@ def test_from_disk_a_file_is_taken_in_after_a_look_and_taken_back(visit: Open, t
     area(page).fill("mine")
     dialog = choose(page, tmp_path, {"interpretations": IMPORTED})
     expect(dialog.locator("summary")).to_have_text(
-        ["1: new notes, or what notes lacked", "1: differ from what is here, which stays"]
+        ["2: new notes, or what notes lacked", "1: differ from what is here, which stays"]
     )
-    expect(dialog.locator(".refused")).to_have_text("no feature: no feature's name")
+    expect(dialog.locator(".refused")).to_have_text("no feature: not the name of a feature")
     expect(other.locator("textarea")).to_have_value("")
     dialog.get_by_role("button", name="Import what is new").click()
     expect(other.locator("textarea")).to_have_value("new")
@@ -413,7 +413,7 @@ def test_the_service_takes_a_file_in_after_a_look_and_takes_it_back(
     expect(state(page)).to_have_text("saved")
     dialog = choose(page, tmp_path, {"interpretations": IMPORTED})
     expect(dialog.locator("summary")).to_have_text(
-        ["1: new notes, or what notes lacked", "1: differ from what is here, which stays"]
+        ["2: new notes, or what notes lacked", "1: differ from what is here, which stays"]
     )
     expect(dialog.locator(".refused li")).to_have_count(1)
     assert server.service.entries().keys() == {KEY}
