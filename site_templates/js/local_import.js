@@ -46,7 +46,7 @@ function taken(note, entry, replace) {
   const news = people.filter((name) => replace || !note.labels[name]);
   const fields = {
     ...(text && text !== note.text && (replace || !note.text) && { text, textBy, textAt, examplesSeen }),
-    ...(starred && { starred }), ...(skipped && { skipped }),
+    ...(starred && !note.starred && { starred }), ...(skipped && !note.skipped && { skipped }),
     ...(news.length && { labels: labelsFrom({ ...note.labels, ...Object.fromEntries(news.map((name) => [name, labels[name]])) }) }),
   };
   if (replace && differs) return [fields, ["replaced"]];
@@ -74,7 +74,7 @@ class LocalImports {
       const [fields, kinds] = taken(note, entry, replace);
       for (const kind of kinds) report[kind].push(key);
       if (kinds.length === 0) report.same += 1;
-      else if (!dryRun) before.set(key, this.change(key, fields));
+      else if (!dryRun && Object.keys(fields).length) before.set(key, this.change(key, fields));
     }
     if (before.size) {
       report.import = String(this.done.size + 1);
