@@ -56,6 +56,17 @@ function installTheme() {
   });
 }
 
+/** Let the reader give a name, which is sent with what is written. */
+function installPerson(notebook) {
+  const field = byId("person");
+  field.value = person.name;
+  field.addEventListener("change", () => {
+    person.rename(field.value);
+    field.value = person.name;
+    notebook.redraw();
+  });
+}
+
 /** Say in one place how all notes fare, worst news first. */
 function showSaving(notebook) {
   const { conflict = 0, refused = 0, retrying = 0, waiting = 0, saving = 0, kept = 0, saved = 0 } = notebook.tally();

@@ -144,6 +144,8 @@ async function main() {
   dashboard.install();
   showSaving(notebook);
   installExport(notebook, data.notes);
+  installPerson(notebook);
+  installImport(notebook);
   await dashboard.follow();
 }
 
