@@ -15,20 +15,33 @@ function notesIn(content) {
   return Object.entries(entries).map(([key, entry]) => [key.replace(SHORT_KEY, "layer_"), entry]);
 }
 
-/** Return why an entry cannot be taken in, "" if it can. */
-function entryFault(key, entry) {
-  const isLabel = (label) => Array.isArray(label?.tags) && label.tags.every((tag) => typeof tag === "string") && (label.confidence == null || CONFIDENCES.includes(label.confidence));
-  if (!/^(.*\/)?(layer_\d+|model)_.+_(positive|negative)$/s.test(key)) return "no feature's name";
-  if (typeof entry !== "object" || entry === null) return "not a note";
-  if (typeof (entry.text ?? "") !== "string") return "its text is none";
-  if (typeof (entry.labels ?? {}) !== "object" || !Object.values(entry.labels ?? {}).every(isLabel)) return "its labels are none";
-  return "";
+function isLabel(label) {
+  return Array.isArray(label?.tags ?? []) && (label?.tags ?? []).every((tag) => typeof tag === "string") && [null, ...CONFIDENCES].includes(label?.confidence ?? null);
 }
 
-/** Return [what a note gets from an entry, how that is called]: what it lacks, and with `replace` what differs. */
+const ENTRY_FIELDS = {
+  text: (value) => typeof value === "string",
+  starred: (value) => typeof value === "boolean",
+  skipped: (value) => typeof value === "boolean",
+  textBy: (value) => value === null || typeof value === "string",
+  textAt: (value) => value === null || typeof value === "string",
+  examplesSeen: (value) => value === null || (Array.isArray(value) && value.every((digest) => /^[0-9a-f]{8}$/.test(digest))),
+  labels: (value) => typeof value === "object" && Object.values(value ?? {}).every(isLabel),
+};
+
+/** Return why an entry cannot be taken in, "" if it can. */
+function entryFault(key, entry) {
+  if (!/^(.*\/)?(layer_\d+|model)_.+_(positive|negative)$/s.test(key)) return "not the name of a feature";
+  if (typeof entry !== "object" || entry === null) return "expected an object";
+  const wrong = Object.entries(ENTRY_FIELDS).find(([name, isRight]) => entry[name] !== undefined && !isRight(entry[name]));
+  return wrong ? `"${wrong[0]}" has the wrong type` : "";
+}
+
+/** Return [what a note gets from an entry, what a report calls that]: what it lacks, and with `replace` what differs. */
 function taken(note, entry, replace) {
   const { text, textBy, textAt, examplesSeen, starred, skipped, labels } = entryFrom(entry);
   const people = Object.keys(labels).filter((name) => !sameLabel(note.labels[name], labels[name]));
+  const lacks = (text && !note.text) || (starred && !note.starred) || (skipped && !note.skipped) || people.some((name) => !note.labels[name]);
   const differs = (text && note.text && text !== note.text) || people.some((name) => note.labels[name]);
   const news = people.filter((name) => replace || !note.labels[name]);
   const fields = {
@@ -36,7 +49,8 @@ function taken(note, entry, replace) {
     ...(starred && !note.starred && { starred }), ...(skipped && !note.skipped && { skipped }),
     ...(news.length && { labels: labelsFrom({ ...note.labels, ...Object.fromEntries(news.map((name) => [name, labels[name]])) }) }),
   };
-  return [fields, differs ? (replace ? "replaced" : "kept") : Object.keys(fields).length ? "added" : "same"];
+  if (replace && differs) return [fields, ["replaced"]];
+  return [fields, [...(lacks ? ["added"] : []), ...(differs ? ["kept"] : [])]];
 }
 
 class LocalImports {
@@ -48,17 +62,19 @@ class LocalImports {
   take({ content, replace, dryRun }) {
     const report = { import: null, added: [], replaced: [], kept: [], same: 0, refused: [] };
     const before = new Map();
-    for (const [key, entry] of notesIn(content)) {
-      const reason = entryFault(key, entry);
+    const entries = notesIn(content);
+    const times = new Map(mostFrequent(entries.map(([key]) => key)));
+    for (const [key, entry] of entries) {
+      const reason = times.get(key) > 1 ? "stands there in both spellings" : entryFault(key, entry);
       if (reason) {
         report.refused.push({ where: key, reason });
         continue;
       }
       const note = this.notebook.notes.get(key) ?? newNote(key);
-      const [fields, kind] = taken(note, entry, replace);
-      if (kind === "same") report.same += 1;
-      else report[kind].push(key);
-      if (!dryRun && Object.keys(fields).length) before.set(key, this.change(key, fields));
+      const [fields, kinds] = taken(note, entry, replace);
+      for (const kind of kinds) report[kind].push(key);
+      if (kinds.length === 0) report.same += 1;
+      else if (!dryRun && Object.keys(fields).length) before.set(key, this.change(key, fields));
     }
     if (before.size) {
       report.import = String(this.done.size + 1);

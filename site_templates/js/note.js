@@ -13,7 +13,9 @@ const NOTE_STATES = {
 
 /** Return labels by person, in an object that has nothing but them: a person may be called "constructor". */
 function labelsFrom(labels) {
-  return Object.assign(Object.create(null), labels);
+  const made = Object.create(null);
+  for (const [name, label] of Object.entries(labels ?? {})) made[name] = { tags: [], confidence: null, ...label };
+  return made;
 }
 
 /** Return an entry of interpretations.json with every field that it may lack. */

@@ -23,7 +23,7 @@ function examplesSeen(feature, side) {
 /** Return how many of the examples that a text was written on are still among `present`, null where that is not known. */
 function stillSeen({ text, examplesSeen }, present) {
   if (!text || !examplesSeen?.length) return null;
-  const now = new Set(present);
-  const here = examplesSeen.filter((digest) => now.has(digest)).length;
-  return { here, all: examplesSeen.length, stale: 2 * here < examplesSeen.length };
+  const [before, now] = [new Set(examplesSeen), new Set(present)];
+  const here = [...before].filter((digest) => now.has(digest)).length;
+  return { here, all: before.size, stale: 2 * here < before.size };
 }
