@@ -1,7 +1,6 @@
 // One panel after the other, to write what it reacts to: in an order that can be shared, blind if wished, by keys alone.
 
 const QUEUE_SEED = 1; // where the address names none, so that everybody begins with the same panels
-
 const QUEUE_AHEAD = 2; // panels whose data are opened before they are asked for
 const QUEUE_COLUMNS = { feature: "feature", ...Object.fromEntries(TABLE_NUMBERS.map(([name, label]) => [name, label])) };
 
@@ -155,7 +154,6 @@ class QueueView {
   }
 
   count() {
-    if (this.at < 0) return;
     let [done, skipped] = [0, 0];
     for (let place = 0; place < this.panels.length; place += 1) {
       const note = this.noteAt(place);
@@ -163,11 +161,11 @@ class QueueView {
       else if (note?.skipped) skipped += 1;
     }
     this.progress.replaceChildren(`${count(done)} of ${count(this.panels.length)} done, ${count(skipped)} skipped`,
-      element("small", {}, ` · this is number ${count(this.at + 1)} · done: a text, or a label of mine`));
+      element("small", {}, `${this.at < 0 ? "" : ` · this is number ${count(this.at + 1)}`} · done: a text, or a label of mine`));
   }
 
   offerReveal() {
-    if (this.revealer) this.revealer.disabled = !isDone(this.page.notebook.notes.get(this.panel.key));
+    if (this.revealer && this.panel) this.revealer.disabled = !isDone(this.page.notebook.notes.get(this.panel.key));
   }
 
   /** Leave the text field, so that single keys are the queue's. */
@@ -179,13 +177,13 @@ class QueueView {
     this.news.textContent = text;
   }
 
-  /** Go to where other choices lead: the place stays if only what to stop at is another, and it is one to stop at. */
+  /** Go to where other choices lead: from here on if only what to stop at is another, else to the beginning. */
   choose(choices) {
     Object.assign(this.choices, choices);
     keep("loradash:queue", this.choices.only);
-    const stays = Object.keys(choices).join() === "only" && this.panel && this.from(this.at, 1);
     this.trail = [];
-    this.go(this.addressAt(typeof stays === "number" && stays >= 0 ? stays : null));
+    const onward = "only" in choices && this.panel ? this.from(this.at, 1) : -1;
+    this.go(this.addressAt(onward < 0 ? null : onward));
   }
 
   /** Go to another panel. What is typed until it is there is for none. */
