@@ -205,7 +205,7 @@ def test_requests_that_make_no_sense_are_refused(shared_service: Service) -> Non
 
 
 def test_a_large_file_is_taken_and_a_larger_one_refused(service: Service) -> None:
-    notes = {f"layer_{number}_up_proj_positive": {"text": "x" * 1000, "starred": False} for number in range(2000)}
+    notes = {f"layer_{number}_up_proj_positive": {"text": "x" * 3000, "starred": False} for number in range(2000)}
     assert len(take(service, notes)["added"]) == 2000
     reply = service.request("POST", "/api/import", b" " * (FILE_BODY_BYTES + 1))
     assert (reply.status, reply.code) == (413, "body_too_large")
