@@ -263,16 +263,16 @@ def render(data: Path | None, output: Path | None) -> None:
 
 def _render_file(settings: Settings, data: Path, target: Path) -> None:
     from annotation_server.document import DocumentError, read_interpretations
+    from loradash_assets.site.entries import note_of_entry
     from loradash_assets.site.files import save_dashboard
     from loradash_assets.site.from_export import ExportError, page_from_export
-    from loradash_assets.site.page import Note
 
     try:
         document = read_interpretations(settings.resolve(settings.annotations.interpretations_file))
         page = page_from_export(data.read_bytes(), data.name, settings.dashboard.title)
     except (ExportError, DocumentError) as error:
         raise click.ClickException(str(error)) from error
-    notes = {key: Note(entry.text, entry.starred, entry.last_modified) for key, entry in document.entries.items()}
+    notes = {key: note_of_entry(entry) for key, entry in document.entries.items()}
     save_dashboard(page, notes, target, settings.dashboard.largest_file)
 
 
