@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -18,23 +18,24 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from annotation_server import errors, replies
+from annotation_server import bulk, errors, replies
 from annotation_server.activations import Activations, ActivationsUnavailable
-from annotation_server.bodies import read_body
+from annotation_server.bodies import FILE_BODY_BYTES, read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
+from annotation_server.limits import TEXT_BYTES
+from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.openapi import openapi_document
 from annotation_server.pages import INDEX_PATTERN, NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
-from annotation_server.requests import Changes, NewEntry
+from annotation_server.requests import Changes, ImportRequest, NewEntry, UndoRequest
 from annotation_server.security import Access, Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
 from annotation_server.write_log import lines_on_stdout, log_write
 
-TEXT_BYTES = 16 * 1024  # in UTF-8
 _ROW = re.compile(INDEX_PATTERN)
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
@@ -123,6 +124,47 @@ class Api:
         entries = {key: entry and entry.fields for key, entry in found.entries.items()}
         return json_response(replies.Changed(found.cursor, found.complete, entries))
 
+    async def import_file(self, request: Request) -> Response:
+        """POST /api/import"""
+        body = await read_body(request, ImportRequest, FILE_BODY_BYTES)
+        try:
+            file = await run_in_threadpool(read_file, body.name, body.content)
+        except UnreadableFile as error:
+            raise ApiError(422, "unreadable_file", str(error)) from None
+        if body.dryRun:
+            document = await run_in_threadpool(self._store.read)
+            return json_response(await run_in_threadpool(bulk.look, file, document, replace=body.replace))
+        importing = bulk.take_in(self._store, file, replace=body.replace, by=body.by)
+        report = await asyncio.shield(asyncio.wrap_future(importing))
+        if report.id is not None:
+            log_write("imported", report.id, (), body.by, len(body.content.encode()))
+        return json_response(report)
+
+    async def undo_import(self, request: Request) -> Response:
+        """POST /api/import/{id}/undo"""
+        await read_body(request, UndoRequest)
+        import_id = request.path_params["id"]
+        try:
+            report = await asyncio.shield(asyncio.wrap_future(bulk.undo(self._store, import_id)))
+        except bulk.NoSuchImport as error:
+            raise ApiError(404, "no_such_import", str(error)) from None
+        except bulk.AlreadyUndone as error:
+            raise ApiError(409, "already_undone", str(error)) from None
+        log_write("undone", import_id, (), None, 0)
+        return json_response(report)
+
+    async def export(self, request: Request) -> Response:
+        """GET /api/export?format=json|json-short|csv: the notes as a file."""
+        form = request.query_params.get("format", "json")
+        if form not in get_args(bulk.Format):
+            raise ApiError(422, "invalid_format", f"format is one of {', '.join(get_args(bulk.Format))}")
+        document = await run_in_threadpool(self._store.read)
+        content = await run_in_threadpool(bulk.exported, document, cast("bulk.Format", form))
+        name, media_type = ("csv", "text/csv") if form == "csv" else ("json", "application/json")
+        disposition = f'attachment; filename="interpretations.{name}"'
+        headers = {"Cache-Control": "no-store", "Content-Disposition": disposition}
+        return Response(content, headers=headers, media_type=media_type)
+
     async def rollout_context(self, request: Request) -> Response:
         """GET /api/rollout_context/{rollout_idx}"""
         context = await run_in_threadpool(self._pages.rollout_context, request.path_params["rollout_idx"])
@@ -176,6 +218,9 @@ def create_app(
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/history/{key:path}", GET=api.history),
         _route("/api/changes", GET=api.changes),
+        _route("/api/import", POST=api.import_file),
+        _route("/api/import/{id}/undo", POST=api.undo_import),
+        _route("/api/export", GET=api.export),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
         _route("/api/activations/{key:path}", GET=api.activations),
         _route("/{directory}/{name}", GET=api.data_file),

@@ -127,6 +127,11 @@ class Document:
         """What the file has of each entry, its key included, in the order of the entries."""
         return self._lines or _lines(self.entries)
 
+    def rewritten(self, changed: Mapping[str, Entry | None]) -> Document:
+        """Like `with_entries`; None takes an entry out."""
+        entries = {**self.entries, **changed}
+        return Document({key: entry for key, entry in entries.items() if entry is not None}, self.fields)
+
 
 def read_interpretations(path: Path) -> Document:
     """The document in `path`; a missing file is an empty document. Raises `DocumentError` or `OSError`."""

@@ -88,6 +88,20 @@ def parse_import_key(text: str) -> FeatureKey:
     return parse_key(text) if alias is None else _feature_key(None, alias)
 
 
+def short_key(text: str) -> str | None:
+    """`L10_gate_proj_positive` for `layer_10_gate_proj_positive`; None where that spelling does not have the key.
+
+    It has those of the first adapter's rank-1 modules within the layers.
+    """
+    try:
+        key = parse_key(text)
+    except InvalidKey:
+        return None
+    if key.adapter is not None or key.layer is None or key.component is not None:
+        return None
+    return f"L{key.layer}_{key.projection}_{key.polarity}"
+
+
 def _feature_key(adapter: str | None, match: re.Match[str]) -> FeatureKey:
     layer = None if match["layer"] is None else int(match["layer"])
     polarity = cast(Polarity, match["polarity"])

@@ -6,30 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from annotation_server import replies, requests
+from annotation_server import bulk, replies, requests
 from annotation_server.document import EntryFields
 from annotation_server.keys import KEY_PATTERN
 from annotation_server.pages import DATA_FILE_PATTERN, INDEX_PATTERN, RolloutContext
 from annotation_server.replies import SCHEMAS
 
-JSON, HTML, SCRIPT = "application/json", "text/html; charset=utf-8", "text/javascript; charset=utf-8"
+JSON, CSV = "application/json", "text/csv; charset=utf-8"
+HTML, SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
 # Every status that is no success, and the codes that may come with it.
 CODES: Mapping[int, tuple[str, ...]] = {
     400: ("not_json", "incomplete_body", "invalid_precondition", "bad_request"),
     401: ("unauthorized",),
     403: ("foreign_origin",),
-    404: ("not_found", "no_such_activations", "no_such_rollout"),
+    404: ("not_found", "no_such_activations", "no_such_rollout", "no_such_import"),
     405: ("method_not_allowed",),
     408: ("request_timeout",),
+    409: ("already_undone",),
     412: ("stale",),
     413: ("body_too_large",),
     415: ("unsupported_media_type",),
     421: ("foreign_host",),
-    422: ("invalid_body", "invalid_key", "invalid_example", "text_too_long"),
+    422: ("invalid_body", "invalid_key", "invalid_example", "invalid_format", "text_too_long", "unreadable_file"),
     428: ("precondition_required",),
     500: ("internal_error",),
     503: ("file_unavailable",),
@@ -50,7 +52,7 @@ class Operation:
     reply: Any = None  # the type of its JSON; None where it is not JSON of ours
     body: Any = None
     rules: Json = field(default_factory=dict[str, Any])  # on the body, which its type cannot say
-    media: str = JSON
+    media: tuple[str, ...] = (JSON,)
     refusals: tuple[int, ...] = ()
     parameters: tuple[Json, ...] = ()
     headers: Json = field(default_factory=dict[str, Any])
@@ -72,11 +74,13 @@ _SOME_CHANGE: Json = {
 }
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/"): Operation(
-        "The dashboard", media=HTML, parameters=({**_parameter("query", "token"), "description": "signs a browser in"},)
+        "The dashboard",
+        media=(HTML,),
+        parameters=({**_parameter("query", "token"), "description": "signs a browser in"},),
     ),
     ("GET", "/{directory}/{name}"): Operation(
         "A data file of a large dashboard",
-        media=SCRIPT,
+        media=(SCRIPT,),
         refusals=(404,),
         parameters=(_parameter("path", "directory", "_data$"), _parameter("path", "name", f"^{DATA_FILE_PATTERN}$")),
     ),
@@ -103,6 +107,24 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/api/changes"): Operation(
         "What changed since the reply with that cursor", replies.Changed, parameters=(_parameter("query", "since"),)
+    ),
+    ("POST", "/api/import"): Operation(
+        "Take in a file of notes, or say what that would do", bulk.ImportReport, requests.ImportRequest, refusals=_WRITE
+    ),
+    ("POST", "/api/import/{id}/undo"): Operation(
+        "Undo an import where nobody changed an entry since",
+        bulk.UndoReport,
+        requests.UndoRequest,
+        refusals=(*_WRITE, 404, 409),
+        parameters=(_parameter("path", "id"),),
+    ),
+    ("GET", "/api/export"): Operation(
+        "The notes as a file",
+        replies.Notes,
+        media=(JSON, CSV),
+        refusals=(422,),
+        parameters=(_parameter("query", "format", f"^({'|'.join(get_args(bulk.Format))})$"),),
+        headers={"Content-Disposition": {"required": True, "schema": {"type": "string"}}},
     ),
     ("GET", "/api/rollout_context/{rollout_idx}"): Operation(
         "An example's text and tokens",
@@ -143,8 +165,12 @@ def openapi_document() -> Json:
 
 
 def _operation(operation: Operation, schema_of: Mapping[Any, Json]) -> Json:
-    found = {"schema": {"type": "string"} if operation.reply is None else schema_of[operation.reply]}
-    success = {"description": operation.summary, "content": {operation.media: found}, "headers": operation.headers}
+    text = {"type": "string"}
+    found = {
+        media: {"schema": text if operation.reply is None or media != JSON else schema_of[operation.reply]}
+        for media in operation.media
+    }
+    success = {"description": operation.summary, "content": found, "headers": operation.headers}
     refusals = sorted((*_ALWAYS, *operation.refusals))
     described: Json = {
         "summary": operation.summary,
@@ -154,7 +180,7 @@ def _operation(operation: Operation, schema_of: Mapping[Any, Json]) -> Json:
             **{str(status): {"$ref": f"#/components/responses/Refusal{status}"} for status in refusals},
         },
     }
-    if operation.media == HTML:
+    if HTML in operation.media:
         described["responses"]["303"] = _SIGNED_IN
     if operation.body is not None:
         described["requestBody"] = {

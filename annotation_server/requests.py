@@ -8,11 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from annotation_server.keys import KEY_PATTERN
-
-# Of a person or a tag: no control character, no blank at either end.
-_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?<!\s)(?![\s\S])"
-_DIGEST_PATTERN = r"^[0-9a-f]{8}(?![\s\S])"
-
+from annotation_server.limits import Confidence, Digests, FileName, Name, Tags
 
 Key = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": KEY_PATTERN})]  # what it is, `parse_key` decides
 
@@ -26,9 +22,6 @@ class NewEntry(msgspec.Struct):
     skipped: bool | UnsetType = UNSET
 
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_NAME_PATTERN)]
-
-
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
     """The fields of an entry that a PATCH changes, as `Entry.changed` says; those not sent stay."""
 
@@ -36,8 +29,20 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
     starred: bool | UnsetType = UNSET
     skipped: bool | UnsetType = UNSET
     by: Name | UnsetType = UNSET
-    tags: Annotated[list[Name], msgspec.Meta(max_length=32)] | UnsetType | None = UNSET
-    confidence: Annotated[int, msgspec.Meta(ge=1, le=5)] | UnsetType | None = UNSET
-    examplesSeen: (  # noqa: N815 (the file's name)
-        Annotated[list[Annotated[str, msgspec.Meta(pattern=_DIGEST_PATTERN)]], msgspec.Meta(max_length=64)] | UnsetType
-    ) = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    confidence: Confidence | UnsetType | None = UNSET
+    examplesSeen: Digests | UnsetType = UNSET  # noqa: N815 (the file's name)
+
+
+class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of notes to be imported. Unless told otherwise nothing is, and the reply says what would be."""
+
+    name: FileName
+    content: str
+    replace: bool = False
+    dryRun: bool = True  # noqa: N815
+    by: Name | None = None
+
+
+class UndoRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """That an import is to be undone; which one is in the path."""

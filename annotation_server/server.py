@@ -52,6 +52,7 @@ def serve(interpretations_file: Path, dashboard: Path, door: Door, activations: 
     except StoreError as error:
         listener.close()
         raise CannotServe(str(error)) from None
+    store.announce(_url(listener))
     way_in = _url(listener) + ("" if access.token is None else " and give the token")
     print(f"Notes go to {interpretations_file}; open {way_in} (Ctrl+C stops)", flush=True)
     try:

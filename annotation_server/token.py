@@ -32,6 +32,11 @@ class Token:
         self._proof = hmac.new(self._text, b"loradash's cookie", hashlib.sha256).hexdigest()
         self._cookie = f"loradash-{self._proof[:8]}"
 
+    @property
+    def authorization(self) -> str:
+        """The `Authorization` that a program sends."""
+        return f"Bearer {self._text.decode()}"
+
     def is_it(self, text: str) -> bool:
         """Whether `text` is the token; takes as long whatever `text` is."""
         return hmac.compare_digest(text.encode(), self._text)

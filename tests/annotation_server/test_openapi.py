@@ -117,6 +117,9 @@ GOOD: Sequence[tuple[str, dict[str, Any]]] = [
     ),
     ("GET /api/history/{key}", {"path_parameters": {"key": KEY}}),
     ("GET /api/changes", {}),
+    ("POST /api/import", {"body": {"name": "n.json", "content": f'{{"{KEY}": {{}}, "odd": 1}}', "dryRun": False}}),
+    ("GET /api/export", {}),
+    ("GET /api/export", {"query": {"format": "csv"}}),
     ("GET /api/rollout_context/{rollout_idx}", {"path_parameters": {"rollout_idx": "0"}}),
 ]
 
@@ -127,6 +130,15 @@ def test_what_is_sent_well_is_answered_well(
 ) -> None:
     reply = operations[label].Case(**sent).call_and_validate()
     assert reply.status_code == 200
+
+
+def test_undoing_is_as_documented(operations: Mapping[str, APIOperation]) -> None:
+    body = {"name": "n.csv", "content": "key,text\nlayer_1_up_proj_positive,x\n", "dryRun": False}
+    imported = operations["POST /api/import"].Case(body=body).call_and_validate().json()
+    undo = operations["POST /api/import/{id}/undo"]
+    for import_id, status in ((imported["import"], 200), (imported["import"], 409), ("0", 404)):
+        reply = undo.Case(path_parameters={"id": import_id}, body={}).call_and_validate()
+        assert reply.status_code == status
 
 
 def test_recorded_values_are_as_documented(tmp_path: Path) -> None:
