@@ -25,6 +25,7 @@ STYLES = (
     "css/tokens.css",
     "css/overview.css",
     "css/feature.css",
+    "css/queue.css",
     "css/print.css",
 )
 # One script, in an order in which every file uses only what stands above it when it runs.
@@ -65,6 +66,11 @@ SCRIPTS = (
     "js/layer_view.js",
     "js/overview.js",
     "js/feature_view.js",
+    "js/queue_order.js",
+    "js/queue_undo.js",
+    "js/queue_keys.js",
+    "js/queue_blind.js",
+    "js/queue_view.js",
     "js/controls.js",
     "js/help.js",
     "js/header.js",

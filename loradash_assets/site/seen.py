@@ -1,8 +1,7 @@
 """Which examples a note was written on, and how many of them its panel still shows.
 
-A digest stands for an example by what a reader saw of it: the token and its nearest neighbours. So it stays when other
-rows, other adapters or a wider window come, and changes when the panel shows something else. `site_templates/js/seen.js`
-computes the same; `tests/site/seen_vectors.json` holds both to it.
+A digest stands for an example by what a reader saw of it, the token and its nearest neighbours, and not by the row that
+it comes from. `site_templates/js/seen.js` computes the same; `tests/site/seen_vectors.json` holds both to it.
 """
 
 from __future__ import annotations

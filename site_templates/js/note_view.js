@@ -25,16 +25,20 @@ function staleness(notebook, note, present) {
     present.length ? fits : "")];
 }
 
-/** Return the star and the text field of a note; `label` says what it is about, `examples` returns the digests of its examples. */
-function noteView(notebook, key, label, examples) {
+/**
+ * Return the star and the text field of a note; `label` says what it is about, `examples` returns the digests of its examples.
+ * The row of tags is there where the reader wants it, or `always`.
+ */
+function noteView(notebook, key, label, examples, always = false) {
   let known;
+  const open = () => always || rowsOpen;
   const seen = () => (known ??= examples());
   const star = element("button", { type: "button", class: "star", "aria-label": `Star: ${label}`, "aria-pressed": "false",
     title: "Mark as important", onclick: () => notebook.edit(key, { starred: !notebook.note(key).starred }) }, "★");
   const area = element("textarea", { rows: "1", placeholder: "What does it react to?", "aria-label": `Note: ${label}`,
     spellcheck: "false", onfocus: () => notebook.keeper?.focused(notebook.note(key)),
     oninput: () => notebook.edit(key, { text: area.value, examplesSeen: seen() }) });
-  const more = element("button", { type: "button", class: "more", "aria-label": `Tags and history: ${label}`, title: "Tags, confidence, history",
+  const more = element("button", { type: "button", class: "more", hidden: always, "aria-label": `Tags and history: ${label}`, title: "Tags, confidence, history",
     onclick: () => setRows(notebook, !rowsOpen) }, "⋯");
   const state = element("span", { class: "state", role: "status" });
   const [own, said, conflict] = ["own", "said", "conflict"].map((name) => element("div", { class: name, hidden: true }));
@@ -45,12 +49,12 @@ function noteView(notebook, key, label, examples) {
     press(star, note.starred);
     state.className = `state ${note.state}`;
     state.textContent = NOTE_STATES[note.state] + (note.detail ? `: ${note.detail}` : "");
-    more.setAttribute("aria-expanded", String(rowsOpen));
-    showOwn(rowsOpen, note);
+    more.setAttribute("aria-expanded", String(open()));
+    showOwn(open(), note);
     showConflict(note.theirs, note);
     const { labels, textBy, textAt, examplesSeen } = note;
-    const says = JSON.stringify([Boolean(note.text), labels, textBy, textAt, examplesSeen, rowsOpen, person.name]);
-    if (says !== saying) said.replaceChildren(...staleness(notebook, note, note.examplesSeen ? seen() : []), ...peopleSay(note));
+    const says = JSON.stringify([Boolean(note.text), labels, textBy, textAt, examplesSeen, open(), person.name]);
+    if (says !== saying) said.replaceChildren(...staleness(notebook, note, note.examplesSeen ? seen() : []), ...peopleSay(note, open()));
     said.hidden = !said.hasChildNodes();
     saying = says;
   });
