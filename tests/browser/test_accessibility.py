@@ -26,6 +26,15 @@ def unfolded(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 
 
+def tagged(page: Page) -> None:
+    page.locator(".more").first.click()
+    page.locator(".own").get_by_role("button", name="dense").first.click()
+
+
+def importing(page: Page) -> None:
+    page.get_by_role("button", name="Import").click()
+
+
 def token_in_focus(page: Page) -> None:
     page.locator(".token[tabindex='0']").first.focus()
     page.locator("#tooltip").wait_for()
@@ -74,6 +83,8 @@ def helped(page: Page) -> None:
 VIEWS: dict[str, Callable[[Page], None]] = {
     "layer": as_opened,
     "layer, unfolded": unfolded,
+    "layer, tags open": tagged,
+    "layer, importing": importing,
     "layer, a token in focus": token_in_focus,
     "layer, other colours": coloured_otherwise,
     "overview": overview,
