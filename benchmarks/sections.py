@@ -237,6 +237,24 @@ def _times(figures: Result) -> str:
     return "{:.1f} ({:.1f} to {:.1f}, {} pairs)".format(figures["ratio"], *figures["ratios_from_to"], figures["pairs"])
 
 
+def next_note(result: Result) -> list[str]:
+    """From a finished note to the next panel in the queue."""
+    rows = [
+        (case, way, str(one["times"]), *_drawn(one))
+        for case, ways in result["pages"].items()
+        for way, one in ways.items()
+    ]
+    return [
+        f"A note is put into the queue's field and Ctrl+Enter pressed ({result['keystrokes']} keystroke beyond the "
+        f"text), a second after the panel came; most panels are of another layer than the one before. The limit: "
+        f"{result['target']}. *Drawn*: until the next panel is in the document; *painted*: until the second frame "
+        f"after that, of which the frames take {result['frames_ms']:.1f} ms; median and 95th percentile, in ms. "
+        f"Chromium {result['chromium']}, from disk.",
+        "",
+        *_table(("data", "", "notes", "drawn", "painted"), rows),
+    ]
+
+
 def cluster(result: Result) -> list[str]:
     """Recording on a Ray cluster: measured here, and 64 workers simulated."""
     measured, assumed = result["measured"], result["assumed"]
