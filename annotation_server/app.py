@@ -249,7 +249,10 @@ def _route(path: str, **handlers: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
-    return Route(path, endpoint, methods=list(handlers))
+    route = Route(path, endpoint, methods=list(handlers))
+    # To Starlette's expression a line break is the end: of a key it would be looked past, and inside one not found.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 def _fields(body: msgspec.Struct) -> dict[str, object]:
