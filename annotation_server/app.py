@@ -49,6 +49,7 @@ class Api:
 
     def __init__(self, store: Store, pages: Pages, activations: Activations | None) -> None:
         self._store, self._pages, self._activations = store, pages, activations
+        self._one_file = asyncio.Lock()  # of those to import is in memory at a time
 
     async def page(self, _: Request) -> Response:
         """GET /"""
@@ -126,7 +127,10 @@ class Api:
 
     async def import_file(self, request: Request) -> Response:
         """POST /api/import"""
-        body = await read_body(request, ImportRequest, FILE_BODY_BYTES)
+        async with self._one_file:
+            return await self._import_file(await read_body(request, ImportRequest, FILE_BODY_BYTES))
+
+    async def _import_file(self, body: ImportRequest) -> Response:
         try:
             file = await run_in_threadpool(read_file, body.name, body.content)
         except UnreadableFile as error:
@@ -245,7 +249,10 @@ def _route(path: str, **handlers: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
-    return Route(path, endpoint, methods=list(handlers))
+    route = Route(path, endpoint, methods=list(handlers))
+    # To Starlette's expression a line break is the end: of a key it would be looked past, and inside one not found.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 def _fields(body: msgspec.Struct) -> dict[str, object]:
