@@ -29,7 +29,7 @@ from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.openapi import openapi_document
 from annotation_server.pages import INDEX_PATTERN, NO_DASHBOARD, Pages
-from annotation_server.policy import frameless, page_policy
+from annotation_server.policy import PLACE_BYTES, frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
 from annotation_server.requests import Changes, ImportRequest, NewEntry, UndoRequest
 from annotation_server.security import Access, Guard
@@ -53,11 +53,13 @@ class Api:
 
     async def page(self, _: Request) -> Response:
         """GET /"""
-        html = await run_in_threadpool(self._pages.dashboard)
-        if html is None:
+        file = await run_in_threadpool(self._pages.dashboard)
+        if file is None:
             return HTMLResponse(NO_DASHBOARD, headers=_CHECKED)
-        policy = {"Content-Security-Policy": frameless(page_policy(html))}
-        return HTMLResponse(html, headers={**_CHECKED, **policy})
+        policy = page_policy(await run_in_threadpool(file.read, PLACE_BYTES))
+        file.seek(0)
+        headers = {**_CHECKED, "Content-Security-Policy": frameless(policy)}
+        return OpenFileResponse(file, headers=headers, media_type="text/html")
 
     async def data_file(self, request: Request) -> Response:
         """GET /{dashboard's name}_data/{file}"""

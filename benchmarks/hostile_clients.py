@@ -3,10 +3,10 @@
     python -m benchmarks.hostile_clients [--rounds 3] [--seconds 12]
 
 One kind of attack at a time, from a process of its own: bodies far over the limit, a Content-Length that lies, chunks
-without end, 100 connections that say nothing, 100 that say one byte of a head a second. In turns with it, the service
-has an ordinary client alone, which reads and stars a note: how long each request takes, and the most memory that the
-service has. The control is the same service without the limit on bodies, and with uvicorn's own connections, which wait
-for ever for the end of a head.
+without end, 100 connections that say nothing, 100 that say one byte of a head a second, 100 that ask for a page of 20
+MB and leave it unread. In turns with it, the service has an ordinary client alone, which reads and stars a note: how
+long each request takes, and the most memory that the service has. The control is the same service without the limit on
+bodies, and with uvicorn's own connections, which wait for ever for the end of a head.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tests.annotation_server.service import KEY, command, entry_path, exchange
 
 ROUNDS, SECONDS = 3, 12.0  # longer than a head or a body may take
 MANY, FEW = 100, 4  # connections that wait, and that send as fast as they can
+PAGE_BYTES = 20_000_000
 PAUSE = 0.005  # between two requests of the ordinary client
 PIECE = b" " * 65_536
 HEAD = f"PATCH {entry_path(KEY)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
@@ -79,6 +80,12 @@ def idle(_: socket.socket) -> None:
     """Say nothing."""
 
 
+def unread_page(connection: socket.socket) -> None:
+    """Ask for the page, and leave it unread for a while."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(SECONDS / 2)
+
+
 def slow_head(connection: socket.socket) -> None:
     """Send a byte of the head a second."""
     connection.settimeout(1.0)
@@ -97,6 +104,7 @@ ATTACKS: Mapping[str, tuple[Callable[[socket.socket], None], int]] = {
     "endless_chunks": (endless_chunks, FEW),
     "idle": (idle, MANY),
     "slow_head": (slow_head, MANY),
+    "unread_page": (unread_page, MANY),
 }
 
 
@@ -204,6 +212,7 @@ def main() -> None:
         for kind in ATTACKS:
             folder = Path(name) / kind
             folder.mkdir()
+            (folder / "page.html").write_bytes(b" " * PAGE_BYTES)
             guarded = command(folder)
             bare = [guarded[0], "-c", "from benchmarks.hostile_clients import without_limits as w; w()", *guarded[3:]]
             figures[kind] = under(kind, guarded, options.rounds, options.seconds, folder / "log")
