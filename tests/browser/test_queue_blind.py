@@ -19,7 +19,7 @@ from tests.browser.test_queue import WIDE, all_keys, field, fragment, keys_with_
 
 HUES = re.compile(r"\b(?:[pn][1-8]|above|below|red|blue|orange|purple)\b")
 TOLD = re.compile(
-    r"layer[ _=]?-?\d|\bL\d|model_|positive|negative|component|_proj|[−\u2212]|data-key|data-example|"
+    r"layer[ _=]?-?\d|\bL\d|model_|positive|negative|component|_proj|[−\u2212]|>-\d|data-key|data-example|"
     r"href=\"[^\"]*(?:layer|projection)",
     re.IGNORECASE,
 )
@@ -67,7 +67,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_blind_the_document_tells_nothing_of_any_panel(visit: Open, plain: Path) -> None:
     page = visit(f"{plain.as_uri()}#layer=7", viewport=WIDE).ready()  # a layer was in view before
-    page.locator(".target").first.hover()
+    page.locator(".panel.negative .target").first.hover()
     page.evaluate("location.hash = 'view=queue'")
     expect(field(page)).to_be_focused()
     page.locator("#queue-blind").check()
