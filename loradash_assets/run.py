@@ -6,10 +6,9 @@ import builtins
 import gc
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import dagster as dg
@@ -20,9 +19,6 @@ from loradash_assets.definitions import build_definitions
 from loradash_assets.history import kept_open
 from loradash_assets.settings import Settings
 from loradash_assets.store import write_atomically
-
-if TYPE_CHECKING:
-    from dagster_shared.error import SerializableErrorInfo
 
 DAGSTER_SETTINGS = "dagster.yaml"
 CHECK_FAILED = "DagsterAssetCheckFailedError"
@@ -91,20 +87,15 @@ def _reason(event: dg.DagsterEvent) -> str:
         return f"asset '{event.step_key}' failed: no reason recorded"
     if error.cls_name == CHECK_FAILED:
         return f"what '{event.step_key}' made is wrong, so nothing was made from it:"
-    if any(each.cls_name in INTERRUPTIONS for each in _behind(error)):
+    chain = [error]  # and all that led to it: an interruption of a library's call may come up as that library's error
+    for each in chain:
+        chain += [behind for behind in (each.cause, each.context) if behind is not None]
+    if any(each.cls_name in INTERRUPTIONS for each in chain):
         return "stopped; what was done is kept, and the same command goes on from there"
     cause = error.cause or error
     if issubclass(vars(builtins).get(cause.cls_name or "", Exception), OSError):  # a full disk, a file in the way
         return cause.message.strip()
     return f"asset '{event.step_key}' failed: {cause.to_string()}"
-
-
-def _behind(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
-    """An error and all that led to it: an interruption in the middle of a library's call may come up as its error."""
-    if error is not None:
-        yield error
-        yield from _behind(error.cause)
-        yield from _behind(error.context)
 
 
 def _failed_check(check: dg.AssetCheckEvaluation) -> str:
