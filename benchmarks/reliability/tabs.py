@@ -39,8 +39,11 @@ EventTarget.prototype.addEventListener = function (kind, ...rest) {
 FORGETFUL = "Storage.prototype.setItem = () => { throw new Error('full'); };"
 RECKLESS = """
 const ask = window.fetch;
-window.fetch = (address, options = {}) => ask(address, options.headers?.["If-Match"]
-  ? { ...options, headers: { ...options.headers, "If-Match": "*" } } : options);
+window.fetch = async (address, options = {}) => {
+  if (!options.headers?.["If-Match"]) return ask(address, options);
+  const now = await ask(address, { cache: "no-store" });
+  return ask(address, { ...options, headers: { ...options.headers, "If-Match": now.headers.get("ETag") } });
+};
 """
 IS_SETTLED = "([key, states]) => states.includes(document.querySelector(`[data-key=${key}] .note > .state`).textContent)"
 SETTLED = ("saved", "conflict")
