@@ -37,12 +37,12 @@ AT_ONCE = 4
 OUTPUT, STORE, NOTES = "output", ".loradash/store", "interpretations.json"
 DRAWN = ("activations_data", "dashboard", "interpretation_report", "published_tables")  # stages
 NOTE = {"text": "numbers after = and 漢字", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}
-RETRIED = ("dataset_rows", "base_model")  # stages: after a failure they wait for minutes, so the control spares them
+RETRIED = ("dataset_rows", "base_model", "features")  # stages: after a failure they wait for minutes, so the control spares them
 KEYS = ("layer_1_gate_proj_positive", "layer_0_q_proj_negative")
 Files = Mapping[Path, bytes]  # by path in the project
-RESTORED, HARMLESS, NAMED = "made again", "means the same as before", "an error that names the file"
+RESTORED, HARMLESS, NAMED = "made again", "spelled otherwise, the same JSON", "an error that names the file"
 FOLLOWED = "the page that the notes as they are now give"
-WRONG, OTHER = "a wrong page", "an error that does not name the file"
+WRONG, OTHER, UNSEEN = "a wrong page", "an error that does not name the file", "not seen, though not on the page"
 RIGHT = (RESTORED, HARMLESS, FOLLOWED)
 
 
@@ -114,7 +114,10 @@ class Damaged:
             return WRONG
         if notes:
             return FOLLOWED
-        return RESTORED if (self._project / file).read_bytes() == self._before[file] else HARMLESS
+        now = (self._project / file).read_bytes()
+        if now == self._before[file]:
+            return RESTORED
+        return HARMLESS if _json(now) == _json(self._before[file]) is not None else UNSEEN
 
     def _drawn_anew(self) -> Files:
         """Return what a project without a store publishes from the same inputs."""
@@ -143,6 +146,13 @@ class Damaged:
                 run(load_settings(project), None, upstream=True)
         except RunError as error:
             return error.message
+        return None
+
+
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
         return None
 
 
