@@ -7,10 +7,9 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -19,55 +18,30 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from annotation_server import errors
+from annotation_server import bulk, errors, replies
 from annotation_server.activations import Activations, ActivationsUnavailable
-from annotation_server.bodies import read_body
+from annotation_server.bodies import FILE_BODY_BYTES, read_body
 from annotation_server.document import EMPTY_ENTRY, DocumentError, Entry, serialise
 from annotation_server.errors import ApiError, error_response, json_response
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
+from annotation_server.limits import TEXT_BYTES
+from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
-from annotation_server.pages import NO_DASHBOARD, Pages
+from annotation_server.openapi import openapi_document
+from annotation_server.pages import INDEX_PATTERN, NO_DASHBOARD, Pages
 from annotation_server.policy import frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
-from annotation_server.security import Guard
+from annotation_server.requests import Changes, ImportRequest, NewEntry, UndoRequest
+from annotation_server.security import Access, Guard
 from annotation_server.store import Edit, Outcome, Store, StoreError
+from annotation_server.write_log import lines_on_stdout, log_write
 
-TEXT_BYTES = 16 * 1024  # in UTF-8
-# Of a person or a tag: no control character, no blank at either end.
-_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?<!\s)(?![\s\S])"
-_DIGEST_PATTERN = r"^[0-9a-f]{8}(?![\s\S])"
-_ROW = re.compile("0|[1-9][0-9]{0,8}")
+_ROW = re.compile(INDEX_PATTERN)
 _CHECKED = {"Cache-Control": "no-cache"}
 # A data file's name has a digest of the content in it, so what a browser keeps under it never becomes wrong.
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class NewEntry(msgspec.Struct):
-    """What the original's page posts; whatever else it sends is passed over, as the original did."""
-
-    featureKey: str  # noqa: N815 (the original's name)
-    text: str
-    starred: bool
-    skipped: bool | UnsetType = UNSET
-
-
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=_NAME_PATTERN)]
-
-
-class Changes(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of an entry that a PATCH changes, as `Entry.changed` says; those not sent stay."""
-
-    text: str | UnsetType = UNSET
-    starred: bool | UnsetType = UNSET
-    skipped: bool | UnsetType = UNSET
-    by: Name | UnsetType = UNSET
-    tags: Annotated[list[Name], msgspec.Meta(max_length=32)] | UnsetType | None = UNSET
-    confidence: Annotated[int, msgspec.Meta(ge=1, le=5)] | UnsetType | None = UNSET
-    examplesSeen: (  # noqa: N815 (the file's name)
-        Annotated[list[Annotated[str, msgspec.Meta(pattern=_DIGEST_PATTERN)]], msgspec.Meta(max_length=64)] | UnsetType
-    ) = UNSET
 
 
 class Api:
@@ -94,7 +68,11 @@ class Api:
     async def health(self, _: Request) -> Response:
         """GET /api/health"""
         document = await run_in_threadpool(self._store.read)
-        return json_response({"status": "ok", "entries": len(document.entries)})
+        return json_response(replies.Health("ok", len(document.entries)))
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /api/openapi.json"""
+        return json_response(openapi_document())
 
     async def list_entries(self, _: Request) -> Response:
         """GET /api/interpretations: the file's content."""
@@ -106,8 +84,7 @@ class Api:
         body = await read_body(request, NewEntry)
         changes = {name: value for name, value in _fields(body).items() if name != "featureKey"}
         outcome = await self._edit(body.featureKey, changes, UNCONDITIONAL)
-        content = {"success": True, "interpretation": _content(outcome.entry)}
-        return json_response(content, headers={"ETag": etag(outcome.entry)})
+        return json_response(replies.Saved(True, _content(outcome.entry)), headers={"ETag": etag(outcome.entry)})
 
     async def get_entry(self, request: Request) -> Response:
         """GET /api/interpretations/{key}"""
@@ -134,18 +111,59 @@ class Api:
         if outcome.saved:
             return json_response(_named(key, outcome.entry), headers=headers)
         stale = ApiError(412, "stale", "the note was changed meanwhile; this is how it stands now", headers)
-        return error_response(stale, _named(key, outcome.entry))
+        return error_response(stale, msgspec.structs.asdict(_named(key, outcome.entry)))
 
     async def history(self, request: Request) -> Response:
         """GET /api/history/{key}"""
         key = _checked_key(request.path_params["key"])
-        return json_response({"featureKey": key, "history": await run_in_threadpool(self._store.replaced, key)})
+        return json_response(replies.History(key, await run_in_threadpool(self._store.replaced, key)))
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes?since=CURSOR"""
         found = await run_in_threadpool(self._store.changes, request.query_params.get("since"))
         entries = {key: entry and entry.fields for key, entry in found.entries.items()}
-        return json_response({"cursor": found.cursor, "complete": found.complete, "entries": entries})
+        return json_response(replies.Changed(found.cursor, found.complete, entries))
+
+    async def import_file(self, request: Request) -> Response:
+        """POST /api/import"""
+        body = await read_body(request, ImportRequest, FILE_BODY_BYTES)
+        try:
+            file = await run_in_threadpool(read_file, body.name, body.content)
+        except UnreadableFile as error:
+            raise ApiError(422, "unreadable_file", str(error)) from None
+        if body.dryRun:
+            document = await run_in_threadpool(self._store.read)
+            return json_response(await run_in_threadpool(bulk.look, file, document, replace=body.replace))
+        importing = bulk.take_in(self._store, file, replace=body.replace, by=body.by)
+        report = await asyncio.shield(asyncio.wrap_future(importing))
+        if report.id is not None:
+            log_write("imported", report.id, (), body.by, len(body.content.encode()))
+        return json_response(report)
+
+    async def undo_import(self, request: Request) -> Response:
+        """POST /api/import/{id}/undo"""
+        await read_body(request, UndoRequest)
+        import_id = request.path_params["id"]
+        try:
+            report = await asyncio.shield(asyncio.wrap_future(bulk.undo(self._store, import_id)))
+        except bulk.NoSuchImport as error:
+            raise ApiError(404, "no_such_import", str(error)) from None
+        except bulk.AlreadyUndone as error:
+            raise ApiError(409, "already_undone", str(error)) from None
+        log_write("undone", import_id, (), None, 0)
+        return json_response(report)
+
+    async def export(self, request: Request) -> Response:
+        """GET /api/export?format=json|json-short|csv: the notes as a file."""
+        form = request.query_params.get("format", "json")
+        if form not in get_args(bulk.Format):
+            raise ApiError(422, "invalid_format", f"format is one of {', '.join(get_args(bulk.Format))}")
+        document = await run_in_threadpool(self._store.read)
+        content = await run_in_threadpool(bulk.exported, document, cast("bulk.Format", form))
+        name, media_type = ("csv", "text/csv") if form == "csv" else ("json", "application/json")
+        disposition = f'attachment; filename="interpretations.{name}"'
+        headers = {"Cache-Control": "no-store", "Content-Disposition": disposition}
+        return Response(content, headers=headers, media_type=media_type)
 
     async def rollout_context(self, request: Request) -> Response:
         """GET /api/rollout_context/{rollout_idx}"""
@@ -164,35 +182,45 @@ class Api:
         if values is None:
             message = "the dashboard's last build recorded none of this feature on this example"
             raise ApiError(404, "no_such_activations", message)
-        return json_response({"featureKey": str(key), "example": example, "activations": values})  # NaN: null
+        return json_response(replies.Activations(str(key), example, values))  # NaN: null
 
     async def _edit(self, key: str, changes: dict[str, object], precondition: Precondition) -> Outcome:
         text = changes.get("text")
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
             raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
         saving = self._store.submit(Edit(_checked_key(key), changes, precondition))
-        return await asyncio.shield(asyncio.wrap_future(saving))  # a client that hangs up does not stop its own save
+        outcome = await asyncio.shield(asyncio.wrap_future(saving))  # who hangs up does not stop their own save
+        what, by = "saved" if outcome.saved else "refused as stale", cast("str | None", changes.get("by"))
+        log_write(what, key, changes.keys() - {"by"}, by, len(text.encode()) if isinstance(text, str) else 0)
+        return outcome
 
 
-def create_app(store: Store, dashboard: Path, activations: Activations | None = None) -> ASGIApp:
+def create_app(
+    store: Store, dashboard: Path, access: Access | None = None, activations: Activations | None = None
+) -> ASGIApp:
     """The service over an open store, which it closes when it shuts down; `dashboard` need not exist yet.
 
-    `activations` is called in threads, by several at once.
+    Answers to `access`, by default to this machine alone. `activations` is called in threads, by several at once.
     """
     api = Api(store, Pages(dashboard), activations)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        yield
-        await run_in_threadpool(store.close)
+        with lines_on_stdout():
+            yield
+            await run_in_threadpool(store.close)
 
     routes = [
         _route("/", GET=api.page),
         _route("/api/health", GET=api.health),
+        _route("/api/openapi.json", GET=api.openapi),
         _route("/api/interpretations", GET=api.list_entries, POST=api.post_entry),
         _route("/api/interpretations/{key:path}", GET=api.get_entry, PATCH=api.patch_entry),
         _route("/api/history/{key:path}", GET=api.history),
         _route("/api/changes", GET=api.changes),
+        _route("/api/import", POST=api.import_file),
+        _route("/api/import/{id}/undo", POST=api.undo_import),
+        _route("/api/export", GET=api.export),
         _route("/api/rollout_context/{rollout_idx}", GET=api.rollout_context),
         _route("/api/activations/{key:path}", GET=api.activations),
         _route("/{directory}/{name}", GET=api.data_file),
@@ -208,7 +236,7 @@ def create_app(store: Store, dashboard: Path, activations: Activations | None = 
     }
     service = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     service.router.redirect_slashes = False  # a path is one of these or an error
-    return Guard(service)
+    return Guard(service, access or Access())
 
 
 def _route(path: str, **handlers: Handler) -> Route:
@@ -224,12 +252,12 @@ def _fields(body: msgspec.Struct) -> dict[str, object]:
     return cast("dict[str, object]", msgspec.to_builtins(body))  # leaves out what is UNSET
 
 
-def _content(entry: Entry | None) -> object:
+def _content(entry: Entry | None) -> replies.EntryObject:
     return (entry or EMPTY_ENTRY).fields
 
 
-def _named(key: str, entry: Entry | None) -> dict[str, object]:
-    return {"featureKey": key, "interpretation": _content(entry)}
+def _named(key: str, entry: Entry | None) -> replies.Named:
+    return replies.Named(key, _content(entry))
 
 
 def _checked_key(text: str) -> str:

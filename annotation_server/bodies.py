@@ -12,6 +12,7 @@ from annotation_server import strict_json
 from annotation_server.errors import ApiError
 
 BODY_BYTES = 64 * 1024  # what a browser sends with `keepalive`
+FILE_BODY_BYTES = 32 * 1024 * 1024  # of a body that holds a whole file of notes
 BODY_SECONDS = 10.0
 # Read on for a while without keeping it, so that a client that is still sending gets to see the 413.
 DISCARDED_BYTES = 4 * 1024 * 1024
@@ -20,38 +21,41 @@ _CLOSE = {"Connection": "close"}
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-async def read_body(request: Request, kind: type[Body]) -> Body:
-    """The request's body as a `kind`. Raises `ApiError` 415, 413, 408, 400 (not JSON) or 422 (not a `kind`)."""
+async def read_body(request: Request, kind: type[Body], limit: int = BODY_BYTES) -> Body:
+    """The request's body, of at most `limit` bytes, as a `kind`.
+
+    Raises `ApiError` 415, 413, 408, 400 (not JSON) or 422 (not a `kind`).
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiError(415, "unsupported_media_type", "send Content-Type: application/json")
     try:
-        return msgspec.convert(strict_json.parse(await _read(request)), kind)
+        return msgspec.convert(strict_json.parse(await _read(request, limit)), kind)
     except strict_json.NotJson as error:
         raise ApiError(400, "not_json", str(error)) from None
     except (strict_json.UnusableJson, msgspec.ValidationError) as error:
         raise ApiError(422, "invalid_body", str(error)) from None
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, limit: int) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read_bounded(request)
+            return await _read_bounded(request, limit)
     except TimeoutError:
         raise ApiError(408, "request_timeout", f"the body took over {BODY_SECONDS:g} seconds", _CLOSE) from None
     except ClientDisconnect:
         raise ApiError(400, "incomplete_body", "the connection ended before the body did", _CLOSE) from None
 
 
-async def _read_bounded(request: Request) -> bytes:
+async def _read_bounded(request: Request, limit: int) -> bytes:
     body = bytearray()
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received <= BODY_BYTES:
+        if received <= limit:
             body += chunk
-        elif received > DISCARDED_BYTES:
+        elif received > max(limit, DISCARDED_BYTES):
             break
-    if received > BODY_BYTES:
-        raise ApiError(413, "body_too_large", f"the body is over {BODY_BYTES} bytes", _CLOSE)
+    if received > limit:
+        raise ApiError(413, "body_too_large", f"the body is over {limit} bytes", _CLOSE)
     return bytes(body)

@@ -39,7 +39,7 @@ class Label(msgspec.Struct, frozen=True, omit_defaults=False):
     at: str | None = None  # ISO 8601
 
 
-class _Known(msgspec.Struct, frozen=True):
+class EntryFields(msgspec.Struct, frozen=True):
     """The fields with a meaning here; files of the original hold `skipped` and naive timestamps, or lack fields."""
 
     text: str = ""
@@ -69,7 +69,7 @@ class Entry:
     @staticmethod
     def of(fields: Mapping[str, object]) -> Entry:
         """Raises `msgspec.ValidationError` if a known field has the wrong type."""
-        return Entry(fields, *msgspec.structs.astuple(msgspec.convert(fields, _Known)))
+        return Entry(fields, *msgspec.structs.astuple(msgspec.convert(fields, EntryFields)))
 
     def has(self, changes: Mapping[str, object]) -> bool:
         """Whether making `changes` would leave the entry as it is, but for the times."""
@@ -126,6 +126,11 @@ class Document:
     def lines(self) -> Mapping[str, bytes]:
         """What the file has of each entry, its key included, in the order of the entries."""
         return self._lines or _lines(self.entries)
+
+    def rewritten(self, changed: Mapping[str, Entry | None]) -> Document:
+        """Like `with_entries`; None takes an entry out."""
+        entries = {**self.entries, **changed}
+        return Document({key: entry for key, entry in entries.items() if entry is not None}, self.fields)
 
 
 def read_interpretations(path: Path) -> Document:

@@ -78,19 +78,25 @@ def append(path: Path, lines: bytes, like: Path) -> None:
 
 
 def lock(path: Path) -> int:
-    """Takes the lock on `path` until the returned descriptor is closed or the process ends. Raises `FileInUse`.
+    """Takes the lock on `path`, now empty, until the returned descriptor is closed or the process ends.
 
-    The lock file stays: removing it would let two processes each lock a file of that name.
+    Raises `FileInUse`. The lock file stays: removing it would let two processes each lock a file of that name.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
     except OSError as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise FileInUse from None
         raise
     return descriptor
+
+
+def fill(descriptor: int, data: bytes) -> None:
+    """Puts `data` into an open file that is empty."""
+    _write_all(descriptor, data)
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:

@@ -5,13 +5,13 @@ A line is written before the file changes. If the change then fails, the line st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from annotation_server.document import Document, Entry
+from annotation_server.document import Entry
 
 SHOWN = 100  # of one note's texts, the newest
 # A save through the service, an edit of the file itself, a file of notes taken in.
@@ -81,12 +81,9 @@ def loses_text(old: Entry | None, new: Entry | None) -> bool:
     return old is not None and not ("" if new is None else new.text).startswith(old.text)
 
 
-def lines_lost(old: Document, new: Document, now: str) -> bytes:
-    """The lines for every text of `old` that an edit of the file removed."""
-    return b"".join(_lost(old, new, now))
-
-
-def _lost(old: Document, new: Document, now: str) -> Iterable[bytes]:
-    for key, entry in old.entries.items():
-        if loses_text(entry, new.entries.get(key)):
-            yield line(key, entry, now, "file")
+def lines_lost(
+    old: Mapping[str, Entry], changed: Mapping[str, Entry | None], now: str, how: ReplacedBy, by: str | None = None
+) -> bytes:
+    """The lines for every text of `old` that is gone in `changed` (None: the whole entry is)."""
+    lost = [key for key, entry in changed.items() if loses_text(old.get(key), entry)]
+    return b"".join(line(key, old[key], now, how, by) for key in lost)

@@ -25,6 +25,8 @@ Polarity = Literal["positive", "negative"]
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _NAME = r"[A-Za-z0-9_-]+"
 _PROJECTION = rf"{_NAME}(?:\.{_NAME})*"
+# For documents that cannot say it all: no part of the adapter may be '.' or '..', and `parse_key` has the last word.
+KEY_PATTERN = rf"^(?:[^\x00-\x1f\x7f-\x9f/]+/)*(?:layer_{_NUMBER}|model)_{_PROJECTION}_(?:positive|negative)$"
 _COMPONENT_END = re.compile(rf"(?P<projection>{_PROJECTION})_(?P<basis>[cs])(?P<index>{_NUMBER})")
 _PROJECTION_ALONE = re.compile(_PROJECTION)
 _KEY = re.compile(rf"(?:layer_(?P<layer>{_NUMBER})|model)_(?P<middle>{_PROJECTION})_(?P<polarity>positive|negative)")
@@ -84,6 +86,20 @@ def parse_import_key(text: str) -> FeatureKey:
     """Like `parse_key`, and reads the spelling `L10_gate_proj_positive` of some users' files, for importing them."""
     alias = _ALIAS.fullmatch(text)
     return parse_key(text) if alias is None else _feature_key(None, alias)
+
+
+def short_key(text: str) -> str | None:
+    """`L10_gate_proj_positive` for `layer_10_gate_proj_positive`; None where that spelling does not have the key.
+
+    It has those of the first adapter's rank-1 modules within the layers.
+    """
+    try:
+        key = parse_key(text)
+    except InvalidKey:
+        return None
+    if key.adapter is not None or key.layer is None or key.component is not None:
+        return None
+    return f"L{key.layer}_{key.projection}_{key.polarity}"
 
 
 def _feature_key(adapter: str | None, match: re.Match[str]) -> FeatureKey:

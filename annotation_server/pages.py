@@ -24,8 +24,9 @@ NO_DASHBOARD = """<!DOCTYPE html>
 </body></html>
 """
 
-_INDEX = re.compile("0|[1-9][0-9]{0,8}")
-_DATA_FILE = re.compile(r"[a-z0-9-]{1,80}\.js")
+INDEX_PATTERN = "0|[1-9][0-9]{0,8}"  # of an example: its dataset row
+DATA_FILE_PATTERN = r"[a-z0-9-]{1,80}\.js"
+_INDEX, _DATA_FILE = re.compile(INDEX_PATTERN), re.compile(DATA_FILE_PATTERN)
 Content = TypeVar("Content")
 
 

@@ -13,18 +13,21 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from annotation_server import durable, history
 from annotation_server.changes import Changes
 from annotation_server.document import EMPTY_ENTRY, Document, DocumentError, Entry, parse_document, serialise
+from annotation_server.import_log import imports_path
+from annotation_server.owner import announce, lock_path, owner
 from annotation_server.preconditions import UNCONDITIONAL, Precondition
 
+Result = TypeVar("Result")
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # commits begun anew because the file changed meanwhile
 _BURST = timedelta(minutes=1)  # in which one person's texts of one note count as one
@@ -32,6 +35,14 @@ _BURST = timedelta(minutes=1)  # in which one person's texts of one note count a
 
 class StoreError(Exception):
     """The notes file cannot be served: another server has it, it is not a file of notes, its place is not there."""
+
+
+class FileTaken(StoreError):
+    """Another process has the notes file; `owner` is the service in it, if it is one that says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: another annotation server is running on this file")
+        self.owner = owner(path)
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,26 @@ class Changed:
     entries: Mapping[str, Entry | None]
 
 
+@dataclass(frozen=True)
+class Rewritten(Generic[Result]):
+    """What a change of many entries comes to: the entries (None: taken out), and what whoever asked for it is told.
+
+    `record` is kept beside the file before it changes; `by` is who is to be named in the history.
+    """
+
+    result: Result
+    changed: Mapping[str, Entry | None] = field(default_factory=dict[str, "Entry | None"])
+    record: bytes = b""
+    by: str | None = None
+
+
+class Declined(Exception):
+    """A change of many entries that is not to be made as the file stands; the message says why."""
+
+
+Decide = Callable[[Document, str], Rewritten[Result]]  # of the document and the time, in ISO 8601
+
+
 class _Burst(NamedTuple):
     """Since when one person alone has been writing at a note, and the note before if nothing else keeps its text."""
 
@@ -77,8 +108,8 @@ class _State:
 
 @dataclass(frozen=True)
 class _Waiting:
-    edit: Edit
-    outcome: Future[Outcome]
+    change: Edit | Decide[Any]
+    outcome: Future[Any]
 
 
 class Store:
@@ -100,6 +131,10 @@ class Store:
         self._writer = threading.Thread(target=self._run, name="annotation-writer", daemon=True)
         self._writer.start()
 
+    def announce(self, url: str) -> None:
+        """Lets other processes know where the service is that has the file. To be called once."""
+        announce(self._lock_descriptor, url)
+
     def read(self) -> Document:
         """The file's content now, edits by others included. Raises `DocumentError` or `OSError`."""
         if durable.signature(self.path) != self._state.signature:
@@ -120,9 +155,20 @@ class Store:
 
     def submit(self, edit: Edit) -> Future[Outcome]:
         """Queues an edit. The future resolves once it is durable or refused as stale, and raises if it failed."""
+        return self._enqueue(edit)
+
+    def rewrite(self, decide: Decide[Result]) -> Future[Result]:
+        """Queues a change of many entries, all or none of them, in one commit of its own.
+
+        `decide` is called on the file's content when its turn comes, perhaps more than once; it may raise `Declined`.
+        The future resolves once the change is durable, and raises if it failed or was declined.
+        """
+        return self._enqueue(decide)
+
+    def _enqueue(self, change: Edit | Decide[Any]) -> Future[Any]:
         if self._closed:
             raise StoreError("the store is closed")
-        waiting = _Waiting(edit, Future())
+        waiting = _Waiting(change, Future())
         self._queue.put(waiting)
         return waiting.outcome
 
@@ -139,8 +185,8 @@ class Store:
         going_on = True
         while going_on:
             batch, going_on = self._next_batch()
-            if batch:
-                self._settle(batch)
+            for commit in _commits(batch):
+                self._settle(commit)
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
         """Everything that waits, at least one, and whether more may come."""
@@ -155,9 +201,14 @@ class Store:
         return batch, False
 
     def _settle(self, batch: list[_Waiting]) -> None:
+        first = batch[0].change
+        edits = [waiting.change for waiting in batch if isinstance(waiting.change, Edit)]
         try:
             with self._busy:
-                outcomes = self._commit([waiting.edit for waiting in batch])
+                outcomes = self._commit(edits) if isinstance(first, Edit) else [self._rewrite(first)]
+        except Declined as declined:
+            batch[0].outcome.set_exception(declined)
+            return
         except Exception as error:  # whatever went wrong, nobody may be left waiting or told that it was saved
             _LOG.error("%s not saved: %s", self.path.name, error)
             for waiting in batch:
@@ -177,6 +228,26 @@ class Store:
                 self._changes.record(applied.changed)
                 return applied.outcomes
         raise OSError(f"{self.path.name} keeps changing on the disk")
+
+    def _rewrite(self, decide: Decide[Result]) -> Result:
+        for _ in range(_ATTEMPTS):
+            self._follow_file()
+            document, now = self._state.document, _written(self._clock())
+            made = decide(document, now)
+            if made.record:
+                durable.append(imports_path(self.path), made.record, like=self.path)
+            replaced = history.lines_lost(document.entries, made.changed, now, "import", made.by)
+            needed = made.changed or (document.entries and not self._state.durable)
+            if not needed or self._save(document.rewritten(made.changed), replaced):
+                self._forget(made.changed)
+                return made.result
+        raise OSError(f"{self.path.name} keeps changing on the disk")
+
+    def _forget(self, changed: Collection[str]) -> None:
+        """For notes that changed otherwise than by an edit: who asks hears of it, and no burst of writing goes on."""
+        self._changes.record(changed)
+        for key in changed:
+            self._bursts.pop(key, None)
 
     def _save(self, document: Document, replaced: bytes) -> bool:
         """Makes `document` the file's content, durably; False if somebody else changed the file meanwhile."""
@@ -201,16 +272,26 @@ class Store:
             return
         data, seen = found
         old, document = self._state.document.entries, parse_document(data, self.path.name)
-        self._remember(history.lines_lost(self._state.document, document, _written(self._clock())))
+        new = document.entries
+        changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
+        self._remember(history.lines_lost(old, changed, _written(self._clock()), "file"))
         self._state = _State(document, seen, durable=False)
-        changed = [key for key in {**old, **document.entries} if old.get(key) != document.entries.get(key)]
-        self._changes.record(changed)
-        for key in changed:
-            self._bursts.pop(key, None)
+        self._forget(changed)
 
     def _remember(self, lines: bytes) -> None:
         if lines:
             durable.append(history.history_path(self.path), lines, like=self.path)
+
+
+def _commits(batch: list[_Waiting]) -> list[list[_Waiting]]:
+    """What is saved at once: edits that follow one another, and each change of many entries by itself."""
+    commits: list[list[_Waiting]] = []
+    for waiting in batch:
+        if commits and isinstance(waiting.change, Edit) and isinstance(commits[-1][-1].change, Edit):
+            commits[-1].append(waiting)
+        else:
+            commits.append([waiting])
+    return commits
 
 
 class _Applied(NamedTuple):
@@ -269,9 +350,9 @@ def _own(path: Path) -> int:
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise StoreError(f"{path}: not a regular file")
     try:
-        return durable.lock(path.with_name(f".{path.name}.lock"))
+        return durable.lock(lock_path(path))
     except durable.FileInUse:
-        raise StoreError(f"{path}: another annotation server is running on this file") from None
+        raise FileTaken(path) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be locked: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""The command line: `loradash build | generate | render | annotate | ui | clean | init`.
+"""The command line: `loradash build | generate | render | annotate | import | export | ui | clean | init`.
 
 The project is the working directory; `loradash.yaml` there holds the settings, and options override it for one run.
 `build` and `generate` run the Dagster asset graph in this process, so lineage and history are recorded.
@@ -10,10 +10,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -27,6 +27,10 @@ from loradash_assets.settings import (
     field_info,
     load_settings,
 )
+
+if TYPE_CHECKING:
+    from annotation_server.bulk import Format
+    from annotation_server.open_notes import Notes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SECONDS_PER_DAY = 86_400
@@ -259,16 +263,16 @@ def render(data: Path | None, output: Path | None) -> None:
 
 def _render_file(settings: Settings, data: Path, target: Path) -> None:
     from annotation_server.document import DocumentError, read_interpretations
+    from loradash_assets.site.entries import note_of_entry
     from loradash_assets.site.files import save_dashboard
     from loradash_assets.site.from_export import ExportError, page_from_export
-    from loradash_assets.site.page import Note
 
     try:
         document = read_interpretations(settings.resolve(settings.annotations.interpretations_file))
         page = page_from_export(data.read_bytes(), data.name, settings.dashboard.title)
     except (ExportError, DocumentError) as error:
         raise click.ClickException(str(error)) from error
-    notes = {key: Note(entry.text, entry.starred, entry.last_modified) for key, entry in document.entries.items()}
+    notes = {key: note_of_entry(entry) for key, entry in document.entries.items()}
     save_dashboard(page, notes, target, settings.dashboard.largest_file)
 
 
@@ -281,19 +285,131 @@ def _annotation_option(field: str, **options: Any) -> Callable[[Command], Comman
 @main.command()
 @_annotation_option("port", type=click.IntRange(0, 65535))
 @_annotation_option("interpretations_file")
-@click.option("--host", default="127.0.0.1", show_default=True, help="a loopback address")
-def annotate(port: int | None, interpretations_file: str | None, host: str) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="any but a loopback address needs a token")
+@click.option("--token-file", type=FILE, help="holds the token to ask for; else LORADASH_TOKEN in the environment")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="also answer under this name; needs a token")
+def annotate(
+    port: int | None, interpretations_file: str | None, host: str, token_file: Path | None, allow_host: tuple[str, ...]
+) -> None:
     """Serve the dashboard on this machine and save what you write on it."""
-    from annotation_server.server import CannotServe, serve
+    from annotation_server.server import CannotServe, Door, serve
     from loradash_assets.lookup import ActivationLookup
 
     settings = _settings()
     file = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
     chosen_port = settings.annotations.port if port is None else port
     try:
-        serve(file, _dashboard(settings), host, chosen_port, ActivationLookup(settings))
+        door = Door(host, chosen_port, token_file, allow_host)
+        serve(file, _dashboard(settings), door, ActivationLookup(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
+
+
+def _person(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    import msgspec
+
+    from annotation_server.limits import Name
+
+    try:
+        return msgspec.convert(value, Name | None)
+    except msgspec.ValidationError as error:
+        problem = "1 to 80 characters, no control characters, no blank at either end"
+        raise click.BadParameter(problem, context, parameter) from error
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
+@click.option("--replace", is_flag=True, help="where the file's notes and those here differ, take the file's")
+@click.option("--by", metavar="NAME", callback=_person, help="who is to be named in the history of what is replaced")
+@click.option("--undo", is_flag=True, help="take the last import back, where nobody changed a note since")
+@click.option("--yes", is_flag=True, help="do it without asking")
+@click.option("--token-file", type=FILE, help="holds the token of the service; else LORADASH_TOKEN in the environment")
+@_annotation_option("interpretations_file")
+def import_notes(
+    file: Path | None,
+    replace: bool,
+    by: str | None,
+    undo: bool,
+    yes: bool,
+    token_file: Path | None,
+    interpretations_file: str | None,
+) -> None:
+    """Take the notes of FILE in, JSON or CSV; show first what that does.
+
+    What is here stays: an import adds what is missing, and with --replace takes the file's where both differ. While
+    'loradash annotate' runs it goes through that service.
+    """
+    from annotation_server.open_notes import NotesError, open_notes
+    from annotation_server.token import TokenError, read_token
+
+    if undo == (file is not None):
+        raise click.UsageError("name a FILE, or --undo the last import")
+    settings = _settings()
+    target = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
+    try:
+        with open_notes(target, read_token(token_file)) as notes:
+            if file is None:
+                _undo_import(notes, target, yes=yes)
+            else:
+                _import(notes, file, target, replace=replace, by=by, yes=yes)
+    except (NotesError, TokenError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _import(notes: Notes, file: Path, target: Path, *, replace: bool, by: str | None, yes: bool) -> None:
+    from loradash_assets.importing import done_text, file_name, file_text, plan_lines
+
+    take_in = partial(notes.take_in, file_name(file), file_text(file), replace=replace, by=by)
+    plan = take_in(dry_run=True)
+    click.echo("\n".join([f"{file} into {target}:", *plan_lines(plan)]))
+    if not plan.added and not plan.replaced:
+        return
+    if not yes:
+        click.confirm("Import?", abort=True)
+    click.echo(done_text(take_in(dry_run=False)))
+
+
+def _undo_import(notes: Notes, target: Path, *, yes: bool) -> None:
+    from annotation_server.import_log import imports
+    from loradash_assets.importing import import_text, undone_text
+
+    standing = [imported for imported in imports(target.resolve()).values() if imported is not None]
+    if not standing:
+        raise click.ClickException(f"{target}: there is no import to undo")
+    click.echo(import_text(standing[-1]))
+    if not yes:
+        click.confirm("Undo this import?", abort=True)
+    click.echo(undone_text(notes.undo(standing[-1].id)))
+
+
+@main.command("export")
+@click.argument("file", type=FILE, required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "json-short", "csv"]),
+    help="json-short spells keys like L10_gate_proj_positive [default: csv for a FILE of that name, else json]",
+)
+@_annotation_option("interpretations_file")
+def export_notes(file: Path | None, form: Format | None, interpretations_file: str | None) -> None:
+    """Write the notes to FILE, or to the standard output."""
+    from annotation_server.bulk import exported
+    from annotation_server.document import DocumentError, read_interpretations
+    from loradash_assets.store import write_atomically
+
+    settings = _settings()
+    source = settings.resolve(interpretations_file or settings.annotations.interpretations_file)
+    if file is not None and file.resolve() == source.resolve():
+        raise click.ClickException(f"{file} is the file of notes itself")
+    is_csv = file is not None and file.suffix.lower() == ".csv"
+    try:
+        content = exported(read_interpretations(source), form or ("csv" if is_csv else "json"))
+    except DocumentError as error:
+        raise click.ClickException(str(error)) from error
+    if file is None:
+        click.echo(content, nl=False)
+    else:
+        write_atomically(file, content)
 
 
 @main.command()

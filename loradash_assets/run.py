@@ -57,10 +57,12 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
             asset_selection=_selection(definitions, targets, upstream=upstream),
             raise_on_error=False,
         )
-    checks = [_failed_check(check) for check in outcome.get_asset_check_evaluations() if not check.passed]
+    failed = [check for check in outcome.get_asset_check_evaluations() if not check.passed]
+    checks = [_failed_check(check) for check in failed if check.severity == dg.AssetCheckSeverity.ERROR]
     if not outcome.success or checks:
         raise RunError("\n".join([_summary(outcome) if outcome.success else _failure(outcome), *checks]))
-    return _summary(outcome)
+    warnings_ = [check.description or _failed_check(check) for check in failed]
+    return "\n".join([_summary(outcome), *warnings_])
 
 
 def _selection(

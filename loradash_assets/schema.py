@@ -225,24 +225,63 @@ NEIGHBOURS = pa.schema(
     ]
 )
 
+LABEL = pa.struct(
+    [
+        _column("person", pa.string(), "whose label it is"),
+        _column("tags", pa.list_(pa.string()), "what the person calls the feature; empty: looked, and none fits"),
+        _optional("confidence", pa.int8(), "1, a guess, to 5, certain"),
+        _optional("at", pa.string(), "when, ISO 8601"),
+    ]
+)
+
+NOTE = [
+    _column("text", pa.string(), "what a person wrote"),
+    _column("starred", pa.bool_(), "marked as important"),
+    _column("skipped", pa.bool_(), "looked at and left without a text"),
+    _optional("last_modified", pa.string(), "ISO 8601, as the file has it"),
+    _optional("text_by", pa.string(), "who wrote the text, where the person gave a name"),
+    _optional("text_at", pa.string(), "when, ISO 8601; likewise"),
+    _column("people", pa.list_(pa.string()), "who wrote the text or a label, each once"),
+    _column("tags", pa.list_(pa.string()), "the tags of all labels, each once"),
+    _column("labels", pa.list_(LABEL), "what each person says beside the text"),
+    _optional("examples_seen", pa.list_(pa.string()), "digests of the examples that the text was written on"),
+]
+
 INTERPRETATIONS = pa.schema(
     [
         _column("key", pa.string(), "the entry's key in interpretations.json"),
-        pa.field(
-            "adapter",
-            pa.string(),
-            metadata={"description": "parsed from the key; null for the project's first adapter"},
-        ),
-        pa.field(
-            "layer", pa.int32(), metadata={"description": "parsed from the key; null if the key has another shape"}
-        ),
-        pa.field("projection", pa.string(), metadata={"description": "likewise"}),
-        pa.field("component", pa.int32(), metadata={"description": "likewise; null for rank 1"}),
-        pa.field("basis", pa.string(), metadata={"description": "likewise; raw or svd, null for rank 1"}),
-        pa.field("polarity", pa.string(), metadata={"description": "likewise"}),
+        _optional("adapter", pa.string(), "parsed from the key; null for the project's first adapter"),
+        _optional("layer", pa.int32(), "parsed from the key; null if the key has another shape"),
+        _optional("projection", pa.string(), "likewise"),
+        _optional("component", pa.int32(), "likewise; null for rank 1"),
+        _optional("basis", pa.string(), "likewise; raw or svd, null for rank 1"),
+        _optional("polarity", pa.string(), "likewise"),
         _column("known", pa.bool_(), "whether this adapter is in the project and has this feature"),
-        _column("text", pa.string(), "what a person wrote"),
-        _column("starred", pa.bool_(), "marked as important"),
-        pa.field("last_modified", pa.string(), metadata={"description": "ISO 8601, as the file has it"}),
+        _optional(
+            "unknown_because", pa.string(), "not a key, no such adapter, or no such feature; null if it is known"
+        ),
+        *NOTE,
+    ]
+)
+
+ANNOTATED_FEATURES = pa.schema(
+    [
+        _column("key", pa.string(), "the panel's key in interpretations.json"),
+        _column("layer", pa.int32(), "layer of the model, -1 outside the layers"),
+        _column("projection", pa.string(), "name of the adapted module in its layer"),
+        _column("component", pa.int32(), "component in the table's basis, from 0"),
+        _column("basis", pa.string(), "raw or svd, as in top_tokens"),
+        _column("polarity", pa.string(), "positive or negative"),
+        *(field.with_nullable(True) for field in NOTE),
+        _optional("stale", pa.bool_(), "fewer than half of examples_seen are still listed; null if it has none"),
+        _optional("best_activation", pa.float32(), "of the list's first token; null, as the next, if it is empty"),
+        _optional("best_token", pa.string(), "its text"),
+        _optional("best_context", pa.string(), "the text around it"),
+        _optional("best_example", pa.int32(), "its dataset row"),
+        _optional("best_position", pa.int32(), "its position in that row"),
+        *(
+            STATISTICS.field(name)
+            for name in STATISTICS.names[STATISTICS.names.index("count") : STATISTICS.names.index("bin_edges")]
+        ),
     ]
 )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from annotation_server.store import Store
 from loradash_assets import run
 from loradash_assets.assets.project import STORE_IO
 from loradash_assets.cli import main
@@ -23,6 +24,7 @@ from loradash_assets.compute import layers
 from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, commented_yaml, load_settings
 from tests import pages
+from tests.annotation_server.service import running
 from tests.projects import save_project
 
 OUTPUTS = {
@@ -32,7 +34,7 @@ OUTPUTS = {
     "interpretation_report.csv",
     "tables",
 }
-COMMANDS = ("build", "generate", "render", "annotate", "ui", "init", "clean")
+COMMANDS = ("build", "generate", "render", "annotate", "import", "export", "ui", "init", "clean")
 OWN_LINE = re.compile(r"  [a-z_]+(/\w+)?: (computed in \d+\.\d s|unchanged, taken from the store)")
 
 
@@ -388,6 +390,15 @@ def test_init_writes_every_setting_once(empty: Path) -> None:
         (["build", "--basis", "pca"], "Invalid value for '--basis': 'pca' is not one of 'raw', 'svd'."),
         (["render", "--data", "gone.json"], "Invalid value for '--data': File 'gone.json' does not exist."),
         (["annotate", "--port", "99999"], "Invalid value for '--port': 99999 is not in the range 0<=x<=65535."),
+        (["import"], "name a FILE, or --undo the last import"),
+        (
+            ["import", "--by", " Ada"],
+            "Invalid value for '--by': 1 to 80 characters, no control characters, no blank at either end",
+        ),
+        (
+            ["export", "--format", "xml"],
+            "Invalid value for '--format': 'xml' is not one of 'json', 'json-short', 'csv'.",
+        ),
         (["render", "--output", "."], "Invalid value for '--output': File '.' is a directory."),
     ],
 )
@@ -512,3 +523,123 @@ def test_a_wrong_table_is_named_and_nothing_is_made_from_it(tmp_path: Path, monk
         start = f"check failed: top_tokens/layer_{layer:02d}, lists_and_counts: "
         assert any(line.startswith(start) and "unsorted 2" in line for line in lines)
     assert (project / "output" / "lora_activations_dashboard.html").read_bytes() == page
+
+
+PANEL, OTHER_PANEL = "layer_1_up_proj_positive", "layer_2_up_proj_negative"
+MINE = {"text": "mine", "starred": False, "lastModified": "2026-01-20T10:30:00Z"}
+THEIRS = {"text": "theirs", "starred": True, "lastModified": "2026-01-21T10:30:00Z"}
+
+
+def save_notes(file: Path, **notes: dict[str, Any]) -> Path:
+    file.write_text(json.dumps({"interpretations": notes}, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def notes_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "interpretations.json").read_bytes())["interpretations"]
+
+
+@pytest.fixture
+def colleague(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a note, and what a colleague's page exported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LORADASH_TOKEN", raising=False)
+    save_notes(tmp_path / "interpretations.json", **{PANEL: MINE})
+    return save_notes(tmp_path / "exported.json", **{PANEL: THEIRS, OTHER_PANEL: THEIRS, "odd": THEIRS})
+
+
+PLAN = """\
+exported.json into {folder}/interpretations.json:
+  2 to add: layer_1_up_proj_positive, layer_2_up_proj_negative
+  1 that differ and stay as they are here (--replace takes the file's): layer_1_up_proj_positive
+  1 refused:
+    entry 'odd': 'odd' is not a key such as layer_10_gate_proj_positive or model_lm_head_negative
+"""
+
+
+def test_an_import_shows_its_plan_and_asks(colleague: Path) -> None:
+    folder = colleague.parent
+    before = (folder / "interpretations.json").read_bytes()
+    asked = CliRunner().invoke(main, ["import", "exported.json"], input="n\n")
+    assert (asked.exit_code, asked.stdout) == (1, PLAN.format(folder=folder) + "Import? [y/N]: n\n")
+    assert (folder / "interpretations.json").read_bytes() == before
+    asked = CliRunner().invoke(main, ["import", "exported.json"], input="y\n")
+    assert asked.stdout.endswith("Imported: 2 added, 0 replaced. 'loradash import --undo' takes it back.\n")
+    assert {key: entry["text"] for key, entry in notes_in(folder).items()} == {PANEL: "mine", OTHER_PANEL: "theirs"}
+    undone = loradash("import", "--undo", "--yes").stdout.splitlines()
+    assert undone[0].startswith("exported.json, imported at ")
+    assert undone[1] == "Undone. Notes that are as before: 2"
+    assert (folder / "interpretations.json").read_bytes() == before
+    assert error("import", "--undo", "--yes") == f"{folder}/interpretations.json: there is no import to undo"
+
+
+def test_an_import_with_replace_takes_the_files(colleague: Path) -> None:
+    result = loradash("import", "exported.json", "--replace", "--yes", "--by", "Ada")
+    assert result.stdout.endswith("Imported: 1 added, 1 replaced. 'loradash import --undo' takes it back.\n")
+    assert notes_in(colleague.parent) == {PANEL: THEIRS, OTHER_PANEL: THEIRS}
+    (line,) = (colleague.parent / "interpretations.json.history.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (json.loads(line)["text"], json.loads(line)["by"]) == ("mine", "Ada")
+    again = loradash("import", "exported.json", "--replace", "--yes")
+    assert "  2 with nothing that is not here already\n" in again.stdout
+    assert "mported" not in again.stdout
+
+
+TOKEN = "a-token_of.letters~0123456789"
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_an_import_goes_through_the_service_that_has_the_file(
+    colleague: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    folder, options, headers = colleague.parent, [], {}
+    if token is not None:
+        (folder / "token").write_text(token, encoding="utf-8")
+        (folder / "token").chmod(0o600)
+        options, headers = ["--token-file", str(folder / "token")], {"Authorization": f"Bearer {token}"}
+    with running(folder, *options) as service:
+        if token is not None:
+            assert "refuses: " in error("import", "exported.json")
+            monkeypatch.setenv("LORADASH_TOKEN", token)
+        cursor = service.request("GET", "/api/changes", headers=headers).json["cursor"]
+        assert loradash("import", "exported.json", "--yes").exit_code == 0
+        heard = service.request("GET", f"/api/changes?since={cursor}", headers=headers).json
+        assert set(heard["entries"]) == {PANEL, OTHER_PANEL}
+        assert (heard["complete"], heard["entries"]) == (False, notes_in(folder))
+        assert service.patch({"text": "since", "by": "Ben"}, PANEL, if_match="*", **headers).status == 200
+        undone = loradash("import", "--undo", "--yes").stdout
+        assert undone.endswith(f"as before: 1; changed since, and left: 1 ({PANEL})\n")
+        assert "not UTF-8" in error("import", str(bytes_file(folder)))
+        assert "refuses: broken.json: line 1" in error("import", str(broken_file(folder)))
+    assert loradash("import", "exported.json", "--yes").exit_code == 0  # the service is gone, its lock file is not
+
+
+def bytes_file(folder: Path) -> Path:
+    (folder / "latin.csv").write_bytes(b"key,text\nlayer_1_up_proj_positive,caf\xe9\n")
+    return folder / "latin.csv"
+
+
+def broken_file(folder: Path) -> Path:
+    (folder / "broken.json").write_text('{"', encoding="utf-8")
+    return folder / "broken.json"
+
+
+def test_a_file_that_another_command_has_is_left_alone(colleague: Path) -> None:
+    stale = colleague.parent / ".interpretations.json.lock"
+    stale.write_text('{"pid": 1, "url": "http://127.0.0.1:1/"}', encoding="utf-8")  # of a service that has ended
+    store = Store(colleague.parent / "interpretations.json")
+    try:
+        assert "another process is at work on this file" in error("import", "exported.json", "--yes")
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "notes.json"])
+def test_an_export_is_imported_elsewhere(colleague: Path, name: str) -> None:
+    assert loradash("export", name).exit_code == 0
+    form = ["--format", "csv"] if name.endswith("csv") else []
+    assert loradash("export", *form).stdout_bytes == (colleague.parent / name).read_bytes()
+    other = ["--interpretations-file", "other.json"]
+    assert loradash("import", name, "--yes", *other).exit_code == 0
+    assert (colleague.parent / "other.json").read_bytes() == (colleague.parent / "interpretations.json").read_bytes()
+    own = str(colleague.parent / "interpretations.json")
+    assert error("export", own) == f"{own} is the file of notes itself"

@@ -1,6 +1,6 @@
 """What people open: the dashboard, the original's data file, the published tables and the interpretation report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import dagster as dg
 
 from loradash_assets.assets.interpretations import FILE_FACT
 from loradash_assets.assets.keys import adapter_key, layer_name, settings_key, table_key
+from loradash_assets.assets.note_checks import EXAMPLES, note_check, without_examples
 from loradash_assets.assets.project import (
     IN_STORE,
     STORE_IO,
@@ -38,18 +39,38 @@ class _Output:
     name: str
     group: str
     kinds: set[str]
-    write: Callable[[SiteInputs, Path], dict[str, int]]
-    is_page: bool = False  # has a title, a template, and the notes
+    write: Callable[[SiteInputs, Path], Facts]
+    is_page: bool = False  # has a title and a template
+    has_notes: bool = False
     stages: Sequence[str] = STAGES  # what it needs of each adapter, beside the layers' tables
+    libraries: Sequence[str] = ()  # whose versions its content hangs on
 
 
 DATA = _Output("activations_data", "dashboard", {"json"}, outputs.write_data)
 WITH_COACTIVATION = (*STAGES, COACTIVATION)
-DASHBOARD = _Output("dashboard", "dashboard", {"html"}, outputs.write_dashboard, is_page=True, stages=WITH_COACTIVATION)
+DASHBOARD = _Output(
+    "dashboard",
+    "dashboard",
+    {"html"},
+    outputs.write_dashboard,
+    is_page=True,
+    has_notes=True,
+    stages=WITH_COACTIVATION,
+)
+REPORT = _Output(
+    "interpretation_report",
+    "annotations",
+    {"html", "csv"},
+    outputs.write_report,
+    is_page=True,
+    has_notes=True,
+    libraries=["krippendorff"],
+)
 OF_ALL_ADAPTERS = (
     _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=WITH_COACTIVATION),
     DASHBOARD,
-    _Output("interpretation_report", "annotations", {"html", "csv"}, outputs.write_report, is_page=True),
+    REPORT,
+    _Output("annotated_features", "annotations", {"parquet"}, outputs.write_annotated_features, has_notes=True),
 )
 OPENED = {output.name for output in (DATA, *OF_ALL_ADAPTERS)}  # what people open
 
@@ -63,7 +84,7 @@ def output_assets(adapters: Layers) -> list[dg.AssetsDefinition]:
 
 
 def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> dg.AssetsDefinition:
-    shared = (*SOURCES, *(["interpretations"] if output.is_page else []))
+    shared = (*SOURCES, *(["interpretations"] if output.has_notes else []))
     inputs = {name: dg.AssetKey(name) for name in shared} | _inputs(adapters, output.stages)
 
     @dg.asset(
@@ -75,19 +96,20 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
         io_manager_key=STORE_IO,
         code_version=code_version(MODULE),
         metadata=IN_STORE,
+        check_specs=[note_check(EXAMPLES, key)] if output == REPORT else [],
     )
-    def made(
+    def make(
         context: dg.AssetExecutionContext,
         project: dg.ResourceParam[Project],
         store_io: dg.ResourceParam[StoreIOManager],
-    ) -> dg.MaterializeResult[Entry]:
+    ) -> Iterator[dg.MaterializeResult[Entry] | dg.AssetCheckResult]:
         # Not as inputs: Dagster would write two events for each, over half of a run's history.
         entries = {name: store_io.latest(upstream) for name, upstream in inputs.items()}
         site = _site(project, adapters, entries)
         target = project.settings.output_dir / place
 
         def build(directory: Path) -> Facts:
-            notes = {NOTES_FACT: entries["interpretations"].digest} if output.is_page else {}
+            notes = {NOTES_FACT: entries["interpretations"].digest} if output.has_notes else {}
             shown = [_shown(number, each, inputs, entries) for number, each in enumerate(site.adapters)]
             return {**output.write(site, directory), **notes, **({SHOWN_FACT: shown} if output == DASHBOARD else {})}
 
@@ -104,9 +126,22 @@ def _asset(output: _Output, key: dg.AssetKey, adapters: Layers, place: Path) -> 
         look = (site.title, resources_version("site_templates")) if output.is_page else ()
         size = (site.largest_file,) if output == DASHBOARD else ()
         made_from = (digests, runs, *look, *size)
-        return result(context, project, output.name, made_from, build, describe, module=MODULE, asset_key=key)
+        made = result(
+            context,
+            project,
+            output.name,
+            made_from,
+            build,
+            describe,
+            module=MODULE,
+            libraries=output.libraries,
+            asset_key=key,
+        )
+        yield made
+        if output == REPORT:
+            yield without_examples(key, made.value.facts[outputs.STALE_FACT])
 
-    return made
+    return make
 
 
 def shows_notes(project: Project, references: References, file: str) -> bool:
@@ -115,10 +150,10 @@ def shows_notes(project: Project, references: References, file: str) -> bool:
     Raises dg.Failure if something has not been materialised yet.
     """
     notes = references.latest(dg.AssetKey("interpretations"))
-    pages = [references.latest(dg.AssetKey(output.name)) for output in OF_ALL_ADAPTERS if output.is_page]
+    shown = [references.latest(dg.AssetKey(output.name)) for output in OF_ALL_ADAPTERS if output.has_notes]
     return notes.facts.get(FILE_FACT) == file and all(
-        page.facts.get(NOTES_FACT) == notes.digest and outputs.is_published(page, project.settings.output_dir)
-        for page in pages
+        each.facts.get(NOTES_FACT) == notes.digest and outputs.is_published(each, project.settings.output_dir)
+        for each in shown
     )
 
 

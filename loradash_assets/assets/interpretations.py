@@ -1,13 +1,14 @@
 """What people wrote about the features, as a table."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_key, settings_key
+from loradash_assets.assets.note_checks import FEATURES, note_check, without_feature
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, result, table_metadata
 from loradash_assets.code_version import code_version
 from loradash_assets.project import Project
@@ -16,6 +17,7 @@ from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts, fingerprint, known_digest
 
 MODULE = "loradash_assets.compute.interpretations"
+KEY = dg.AssetKey("interpretations")
 NO_FILE = fingerprint("none")
 FILE_FACT = "_file"  # the hash of the file that the table was made from, no content of its own
 
@@ -38,13 +40,16 @@ def interpretations_asset(adapters: Sequence[Adapter]) -> dg.AssetsDefinition:
         io_manager_key=STORE_IO,
         code_version=code_version(MODULE),
         metadata=IN_STORE,
+        check_specs=[note_check(FEATURES, KEY)],
     )
     def interpretations(
         context: dg.AssetExecutionContext, project: dg.ResourceParam[Project], **features: Entry
-    ) -> dg.MaterializeResult[Entry]:
-        """Every note, its key taken apart; notes on features that no adapter has are kept and marked."""
+    ) -> Iterator[dg.MaterializeResult[Entry] | dg.AssetCheckResult]:
+        """Every note, its key taken apart; notes on features that no adapter has stay, with the reason."""
         by_adapter = {adapter.name: features[name] for name, adapter in by_input.items()}
-        return _interpretations(context, project, by_adapter)
+        made = _interpretations(context, project, by_adapter)
+        yield made
+        yield without_feature(KEY, _unknown(made.value))
 
     return interpretations
 
@@ -69,15 +74,15 @@ def _interpretations(
 
     def describe(entry: Entry) -> Metadata:
         table = pq.read_table(entry.path / "interpretations.parquet")
-        rows = table.select(["key", "known", "starred"]).to_pylist()
-        return {
-            **table_metadata(table),
-            "starred": sum(row["starred"] for row in rows),
-            "unknown_keys": [row["key"] for row in rows if not row["known"]],
-        }
+        return {**table_metadata(table), "starred": sum(table["starred"].to_pylist()), "unknown_keys": _unknown(entry)}
 
     inputs = (
         observed,
         [(name, entry.digest) for name, entry in features.items()],
     )
-    return result(context, project, "interpretations", inputs, build, describe, module=MODULE)
+    return result(context, project, KEY.to_user_string(), inputs, build, describe, module=MODULE)
+
+
+def _unknown(entry: Entry) -> list[str]:
+    table = pq.read_table(entry.path / "interpretations.parquet", columns=["key", "known"])
+    return [row["key"] for row in table.to_pylist() if not row["known"]]

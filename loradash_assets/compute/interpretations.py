@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from annotation_server.document import DocumentError, read_interpretations
+from annotation_server.document import DocumentError, Entry, Label, read_interpretations
 from annotation_server.keys import FeatureKey, InvalidKey, parse_key
 from loradash_assets.compute.errors import InputError
 from loradash_assets.schema import INTERPRETATIONS, OUTSIDE_LAYERS, Basis
 
 BASES: Mapping[str, Basis] = {"c": "raw", "s": "svd"}  # by the letter of a component in a key
+CONFIDENCES = range(1, 6)
 Ranks = Mapping[tuple[str | None, int, str], int]  # by adapter, layer and projection
 
 
@@ -34,26 +35,44 @@ def interpretations_table(file: Path, features: Mapping[str | None, pa.Table]) -
         for adapter, table in features.items()
         for row in table.select(["layer", "projection", "rank"]).to_pylist()
     }
-    rows = [
-        {
-            "key": key,
-            **_parts(key, ranks),
-            "text": entry.text,
-            "starred": entry.starred,
-            "last_modified": entry.last_modified,
-        }
-        for key, entry in document.entries.items()
-    ]
+    rows = [{"key": key, **_parts(key, features, ranks), **_note(entry)} for key, entry in document.entries.items()]
     return pa.Table.from_pylist(rows, schema=INTERPRETATIONS)
 
 
-def _parts(text: str, ranks: Ranks) -> dict[str, Any]:
+def _note(entry: Entry) -> dict[str, Any]:
+    labels = [
+        {"person": person, "tags": label.tags, "confidence": _confidence(label), "at": label.at}
+        for person, label in entry.labels.items()
+    ]
+    writer = () if entry.text_by is None else (entry.text_by,)
+    return {
+        "text": entry.text,
+        "starred": entry.starred,
+        "skipped": entry.skipped,
+        "last_modified": entry.last_modified,
+        "text_by": entry.text_by,
+        "text_at": entry.text_at,
+        "people": list(dict.fromkeys([*writer, *entry.labels])),
+        "tags": list(dict.fromkeys(tag for label in entry.labels.values() for tag in label.tags)),
+        "labels": labels,
+        "examples_seen": entry.examples_seen,
+    }
+
+
+def _confidence(label: Label) -> int | None:
+    """Return it where it is one: a file written by hand may hold any number."""
+    return label.confidence if label.confidence in CONFIDENCES else None
+
+
+def _parts(text: str, adapters: Container[str | None], ranks: Ranks) -> dict[str, Any]:
     try:
         key = parse_key(text)
     except InvalidKey:
-        return {"known": False}
+        return {"known": False, "unknown_because": "not a key"}
     layer = OUTSIDE_LAYERS if key.layer is None else key.layer
     basis, component = key.component or (None, None)
+    known = names_feature(key, ranks.get((key.adapter, layer, key.projection), 0))
+    missing = "no such feature" if key.adapter in adapters else "no such adapter"
     return {
         "adapter": key.adapter,
         "layer": layer,
@@ -61,7 +80,8 @@ def _parts(text: str, ranks: Ranks) -> dict[str, Any]:
         "component": component,
         "basis": None if basis is None else BASES[basis],
         "polarity": key.polarity,
-        "known": names_feature(key, ranks.get((key.adapter, layer, key.projection), 0)),
+        "known": known,
+        "unknown_because": None if known else missing,
     }
 
 

@@ -158,6 +158,12 @@ class AdapterInputs:
             tables = self._tables(layer, "shown.parquet", self.run.basis)
             yield tables if layer in listed else replace(tables, top_tokens=TOP_TOKENS.empty_table())
 
+    def strongest(self) -> Iterator[LayerTables]:
+        """Yield each layer as `shown`, without samples, with the first of each list alone."""
+        for layer in sorted(self.layers):
+            tables = self._tables(layer, "shown.parquet", self.run.basis)
+            yield replace(tables, top_tokens=tables.top_tokens.filter(pc.field("rank") == 1))
+
     def examples(self) -> set[int]:
         """Return the dataset rows of which `shown` has a token."""
         files = [
@@ -172,6 +178,12 @@ class AdapterInputs:
         return pq.read_table(self.features / "features.parquet")
 
     @cached_property
+    def ranks(self) -> Mapping[tuple[int, str], int]:
+        """The rank of each module, by layer and projection."""
+        columns = (self.feature_table[name].to_pylist() for name in ("layer", "projection", "rank"))
+        return {(layer, projection): rank for layer, projection, rank in zip(*columns, strict=True)}
+
+    @cached_property
     def cosines(self) -> pa.Table:
         """The COSINES table."""
         return pq.read_table(self.geometry / "cosines.parquet")
@@ -183,8 +195,7 @@ class AdapterInputs:
         directions = pq.read_table(self.geometry / "neighbours.parquet", filters=pc.field("basis") == self.run.basis)
         coactivation = pq.read_table(self.coactivation / "coactivation.parquet")
         numbered = directions.filter(pc.field("kind") == "read")
-        columns = (self.feature_table[name].to_pylist() for name in ("layer", "projection", "rank"))
-        ranks = {(layer, projection): rank for layer, projection, rank in zip(*columns, strict=True)}
+        ranks = self.ranks
         columns = (numbered[name].to_pylist() for name in ("layer", "projection", "component"))
         names = [
             FeatureName(layer, projection, component if ranks[layer, projection] > 1 else None)

@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loradash_assets.site.annotated import annotated_features
+from loradash_assets.site.entries import entries, note_of_row
 from loradash_assets.site.export import activations_data
 from loradash_assets.site.files import remove_data, save_dashboard
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.inputs import AdapterInputs, SiteInputs
-from loradash_assets.site.page import Adapter, Layer, Note, Page
+from loradash_assets.site.page import Adapter, Layer, Page
 from loradash_assets.site.report import report_csv, report_html
 from loradash_assets.site.texts import ROWS_AT_A_TIME
 from loradash_assets.store import Entry, copy_atomically, file_digest, known_digest, write_atomically
@@ -24,6 +27,7 @@ DATA_FILE = "activations_data.json"
 DASHBOARD_FILE = "lora_activations_dashboard.html"
 REPORT_FILES = ("interpretation_report.html", "interpretation_report.csv")
 TABLES_DIRECTORY = "tables"
+STALE_FACT = "stale"  # keys of notes whose examples have changed
 ADAPTER_COLUMN = pa.field("adapter", pa.string(), nullable=False, metadata={"description": "how the adapter is called"})
 
 
@@ -76,15 +80,32 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
         "cosines": adapter.cosines,
         "neighbours": pq.read_table(adapter.geometry / "neighbours.parquet"),
     }
-    return {
-        name: table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
-        for name, table in tables.items()
-    }
+    return {name: _labelled(adapter, table) for name, table in tables.items()}
+
+
+def _labelled(adapter: AdapterInputs, table: pa.Table) -> pa.Table:
+    return table.add_column(0, ADAPTER_COLUMN, pa.array([adapter.label] * table.num_rows, pa.string()))
+
+
+def write_annotated_features(site: SiteInputs, target: Path) -> dict[str, int]:
+    """Write one table of every panel of all adapters: its note, if it has one, beside statistics and best example."""
+    notes = {row["key"]: row for row in site.notes().to_pylist()}
+    seen = {entry.key: entry.seen for entry in entries(_noted_page(site), site.notes())}
+    stale = {key: each.stale for key, each in seen.items() if each is not None}
+    tables = [
+        _labelled(adapter, annotated_features(layer, adapter.ranks, adapter.name, notes, stale))
+        for adapter in site.adapters
+        for layer in adapter.strongest()
+    ]
+    (target / TABLES_DIRECTORY).mkdir()
+    table = pa.concat_tables(tables)
+    pq.write_table(table, target / TABLES_DIRECTORY / "annotated_features.parquet")
+    return {"panels": table.num_rows, "notes": table.num_rows - table["text"].null_count}
 
 
 def write_dashboard(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write the dashboard: one HTML file, if its data fit, that needs nothing else, with the notes known now."""
-    notes = {row["key"]: Note(row["text"], row["starred"], row["last_modified"]) for row in site.notes().to_pylist()}
+    notes = {row["key"]: note_of_row(row) for row in site.notes().to_pylist()}
     return save_dashboard(dashboard_page(site), notes, target / DASHBOARD_FILE, site.largest_file)
 
 
@@ -103,14 +124,19 @@ class _ShownLayers(Iterable[Layer]):
         return (layer_from_tables(tables, self.adapter.name) for tables in self.adapter.shown())
 
 
-def write_report(site: SiteInputs, target: Path) -> dict[str, int]:
-    """Write every note beside its feature's best tokens, and how much has been annotated, as HTML and CSV."""
-    notes = site.notes()
-    noted = set(notes["layer"].to_pylist())
-    page = Page(site.title, tuple(_adapter(adapter, _described(adapter, noted)) for adapter in site.adapters))
+def write_report(site: SiteInputs, target: Path) -> dict[str, Any]:
+    """Write every note beside its feature's best tokens, who agrees, what is open, and how much is annotated."""
+    notes, page = site.notes(), _noted_page(site)
     for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
         write_atomically(target / name, text.encode())
-    return {"notes": notes.num_rows}
+    stale = [entry.key for entry in entries(page, notes) if entry.seen is not None and entry.seen.stale]
+    return {"notes": notes.num_rows, STALE_FACT: stale}
+
+
+def _noted_page(site: SiteInputs) -> Page:
+    """Return what the dashboard shows, with lists in the layers that have notes alone."""
+    noted = set(site.notes()["layer"].to_pylist())
+    return Page(site.title, tuple(_adapter(adapter, _described(adapter, noted)) for adapter in site.adapters))
 
 
 def _described(adapter: AdapterInputs, noted: Collection[int]) -> tuple[Layer, ...]:

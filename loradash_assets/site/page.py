@@ -7,10 +7,14 @@ the export and the report print one and the same number.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from annotation_server.document import Label
 from loradash_assets.schema import Polarity
+
+ALWAYS = ("text", "starred", "lastModified")  # fields of an entry of interpretations.json
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -134,11 +138,21 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True, rename="camel"):
-    """What a person wrote about one polarity of a feature: what we show of an entry of interpretations.json."""
+    """What people wrote about one polarity of a feature: the fields of an entry of interpretations.json."""
 
     text: str = ""
     starred: bool = False
     last_modified: str | None = None
+    skipped: bool = False
+    text_by: str | None = None
+    text_at: str | None = None
+    examples_seen: tuple[str, ...] | None = None
+    labels: Mapping[str, Label] = {}  # by person
+
+    def fields(self) -> dict[str, Any]:
+        """Return the entry as the file would have it: beside the three that every entry has, what somebody gave."""
+        fields = msgspec.to_builtins(self)
+        return {name: value for name, value in fields.items() if name in ALWAYS or value}
 
 
 class Adapter(msgspec.Struct, frozen=True):

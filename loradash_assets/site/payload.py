@@ -71,7 +71,7 @@ def _head(
     head = {
         "title": page.title,
         "adapters": [header for header, _ in described],
-        "notes": [[key, notes[key]] for key in keys],
+        "notes": [[key, notes[key].fields()] for key in keys],
     }
     named = [(f"{number}.{name}", array) for number, (_, of) in enumerate(described) for name, array in of.items()]
     return head, dict(named)

@@ -1,26 +1,25 @@
-"""The interpretation report: every note beside its feature's best examples, and how much has been annotated.
-
-The CSV opens in spreadsheet programs, which run a cell that begins like a formula. Such a text gets an apostrophe in
-front, which they hide and a reader may strip; numbers, negative ones too, stay numbers.
+"""The interpretation report: every note beside its feature's best examples, how much has been annotated, how far people
+agree, and what is open.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from loradash_assets.schema import OUTSIDE_LAYERS, POLARITIES, Polarity
+from annotation_server.csv_cells import csv_text
+from loradash_assets.schema import OUTSIDE_LAYERS
+from loradash_assets.site.agreement import confidence_agreement, disagree, tags
+from loradash_assets.site.coverage import coverage
+from loradash_assets.site.entries import Entry, entries
 from loradash_assets.site.environment import csp_hash, environment, source
-from loradash_assets.site.page import Adapter, Example, Feature, Note, Page
+from loradash_assets.site.page import Page
 
 STYLES = ("css/theme.css", "css/layout.css", "css/tokens.css", "css/report.css", "css/print.css")
-EXAMPLES_SHOWN = 3
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NOTE_COLUMNS = (
     "key",
     "known",
@@ -35,100 +34,72 @@ NOTE_COLUMNS = (
 )
 EXAMPLE_COLUMNS = ("best_activation", "best_token", "best_context")
 STATISTICS_COLUMNS = ("mean", "std", "rms_effect", "token_omega_squared", "position_omega_squared")
-CSV_COLUMNS = NOTE_COLUMNS + EXAMPLE_COLUMNS + STATISTICS_COLUMNS
+PEOPLE_COLUMNS = ("skipped", "text_by", "text_at", "people", "tags", "labels", "examples_seen")
+OPEN_COLUMNS = ("unknown_because", "stale", "open_questions")
+CSV_COLUMNS = NOTE_COLUMNS + EXAMPLE_COLUMNS + STATISTICS_COLUMNS + PEOPLE_COLUMNS + OPEN_COLUMNS
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a note is about."""
+class Person:
+    """What one person contributed, and when last (ISO 8601)."""
 
-    adapter: Adapter
-    feature: Feature
-    polarity: Polarity
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One note; `subject` is None if the page has no such feature."""
-
-    key: str
-    known: bool
-    note: Note
-    subject: Subject | None
-
-    @property
-    def examples(self) -> tuple[Example, ...]:
-        """The best examples that the report shows."""
-        if self.subject is None:
-            return ()
-        return self.subject.feature.examples(self.subject.polarity)[:EXAMPLES_SHOWN]
-
-    @property
-    def numbers(self) -> list[str]:
-        """What the report says of the feature's activations over all tokens; nothing where the source knows nothing."""
-        if self.subject is None:
-            return []
-        statistics = self.subject.feature.statistics
-        shown = [
-            ("mean {:.4g}", statistics.mean),
-            ("std {:.4g}", statistics.std),
-            ("RMS effect {:.4g}", statistics.rms_effect),
-            ("token alone explains {:.0%}", statistics.token_omega_squared),
-            ("position alone explains {:.0%}", statistics.position_omega_squared),
-        ]
-        return [form.format(value) for form, value in shown if value is not None]
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How many panels (two per feature) have a text."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class AdapterCoverage:
-    """One adapter's coverage, in all and by layer and projection; `names` are its projections."""
-
-    label: str
-    names: Sequence[str]
-    total: Coverage
-    layers: Mapping[int, Mapping[str, Coverage]]
+    name: str
+    texts: int
+    labels: int
+    last: str | None
 
 
 def report_html(page: Page, interpretations: pa.Table) -> str:
     """Return the report as one HTML file without script, from notes with the schema INTERPRETATIONS."""
-    entries, style = _entries(page, interpretations), source(STYLES)
-    annotated = {entry.key for entry in entries if entry.note.text.strip()}
+    every, style = entries(page, interpretations), source(STYLES)
+    known = [entry for entry in every if entry.unknown_because is None]
+    noted = {entry.key for entry in every if entry.note.text.strip()}
+    tagged = {entry.key for entry in every if any(label.tags for label in entry.note.labels.values())}
+    labelled = [entry.note.labels for entry in known]
     template = environment().get_template("report.html")
     return template.render(
         title=page.title,
         policy=f"default-src 'none'; style-src {csp_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'",
         style=style,
-        adapters=[_coverage(adapter, annotated) for adapter in page.adapters],
-        starred=[entry for entry in entries if entry.known and entry.note.starred],
-        others=[entry for entry in entries if entry.known and not entry.note.starred],
-        unknown=[entry for entry in entries if not entry.known],
+        adapters=[coverage(adapter, noted, tagged) for adapter in page.adapters],
+        people=people(every),
+        tags=tags(labelled),
+        confidence=confidence_agreement(labelled),
+        disagreements=[entry for entry in known if disagree(entry.note.labels)],
+        open=[entry for entry in known if entry.questions],
+        starred=[entry for entry in known if entry.note.starred],
+        others=[entry for entry in known if not entry.note.starred],
+        unknown=[entry for entry in every if entry.unknown_because is not None],
         layer_name=layer_name,
     )
 
 
 def report_csv(page: Page, interpretations: pa.Table) -> str:
-    """Return the report as CSV with line feeds, every text in quotes, one note per row in the order of the table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(CSV_COLUMNS)
-    for row, entry in zip(interpretations.to_pylist(), _entries(page, interpretations), strict=True):
+    """Return the report as CSV, safe for spreadsheet programs, one note per row in the order of the table."""
+    rows: list[Sequence[object]] = [CSV_COLUMNS]
+    for row, entry in zip(interpretations.to_pylist(), entries(page, interpretations), strict=True):
         best = entry.examples[0] if entry.examples else None
-        cells = [row.get(name) for name in NOTE_COLUMNS]
+        cells = [row[name] for name in NOTE_COLUMNS]
         cells += (
             [best.activation, best.tokens[best.target], "".join(best.tokens)] if best else [None] * len(EXAMPLE_COLUMNS)
         )
         statistics = entry.subject.feature.statistics if entry.subject else None
         cells += [getattr(statistics, name, None) for name in STATISTICS_COLUMNS]
-        writer.writerow([_harmless(cell) for cell in cells])
-    return text.getvalue()
+        cells += _of_people(row, entry)
+        cells += [entry.unknown_because, None if entry.seen is None else entry.seen.stale, "; ".join(entry.questions)]
+        rows.append(cells)
+    return csv_text(rows)
+
+
+def _of_people(row: Mapping[str, Any], entry: Entry) -> list[object]:
+    labels = entry.note.fields().get("labels")
+    return [
+        *(row[name] for name in ("skipped", "text_by", "text_at")),
+        "; ".join(row["people"]),
+        "; ".join(row["tags"]),
+        labels and json.dumps(labels, ensure_ascii=False),
+        " ".join(entry.note.examples_seen or ()),
+    ]
 
 
 def layer_name(index: int) -> str:
@@ -136,38 +107,16 @@ def layer_name(index: int) -> str:
     return "Outside the layers" if index == OUTSIDE_LAYERS else f"Layer {index}"
 
 
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
-
-
-def _entries(page: Page, interpretations: pa.Table) -> list[Entry]:
-    """Return the notes in the table's order, each with its feature."""
-    subjects = {
-        feature.keys[polarity]: Subject(adapter, feature, polarity)
-        for adapter, feature in page.features()
-        for polarity in POLARITIES
-    }
+def people(every: Sequence[Entry]) -> list[Person]:
+    """Return everyone who left a name, in the order of the notes."""
+    texts = [(entry.note.text_by, entry.note.text_at) for entry in every if entry.note.text_by is not None]
+    labels = [(person, label.at) for entry in every for person, label in entry.note.labels.items()]
     return [
-        Entry(row["key"], row["known"], _note(row), subjects.get(row["key"])) for row in interpretations.to_pylist()
+        Person(
+            name,
+            sum(writer == name for writer, _ in texts),
+            sum(person == name for person, _ in labels),
+            max((at for person, at in [*texts, *labels] if person == name and at is not None), default=None),
+        )
+        for name in dict.fromkeys(person for person, _ in [*texts, *labels])
     ]
-
-
-def _note(row: Mapping[str, Any]) -> Note:
-    return Note(row["text"], row["starred"], row["last_modified"])
-
-
-def _coverage(adapter: Adapter, annotated: set[str]) -> AdapterCoverage:
-    return AdapterCoverage(
-        adapter.label,
-        list(dict.fromkeys(projection.name for layer in adapter.layers for projection in layer.projections)),
-        _count(adapter.features(), annotated),
-        {
-            layer.index: {projection.name: _count(projection.features, annotated) for projection in layer.projections}
-            for layer in adapter.layers
-        },
-    )
-
-
-def _count(features: Iterable[Feature], annotated: set[str]) -> Coverage:
-    keys = [feature.keys[polarity] for feature in features for polarity in POLARITIES]
-    return Coverage(sum(key in annotated for key in keys), len(keys))

@@ -1,5 +1,7 @@
 // What is shown, as the address says it after `#`, so that every place has a link:
 //   view=overview   the overview, with its search, filters, order and colours
+//   view=queue      one panel after the other: `index` in the order of `seed`, or of `sort` and `order`; `only`: where to stop;
+//                   with `blind=1`, `seed` and `index` alone
 //   layer=3         a layer; `show` names the projections, `component.NAME` the component of one
 //   layer=3&projection=up_proj[&component=2]   a feature; with `example` and `position` one of its examples
 // `adapter` names another adapter than the first.

@@ -18,7 +18,6 @@ function fillAdapters(adapters, choose) {
   const select = byId("adapter");
   select.append(...adapters.map(({ label }, place) => element("option", { value: String(place) }, ...visible(label))));
   select.addEventListener("change", () => choose(adapters[Number(select.value)]));
-  byId("adapters").hidden = adapters.length < 2;
 }
 
 /** Say what an adapter's results were made from, and what to know before trusting them; offer its layers. */
@@ -29,7 +28,8 @@ function fillAdapter(adapter) {
   byId("warnings").replaceChildren(...warnings.map((text) => element("p", { class: "caution" }, ...visible(text))));
   byId("layer").replaceChildren(...layers.map((index, place) => element("option", { value: String(place) }, layerName(index))));
   byId("to-overview").href = addressOf(adapter, { view: "overview" });
-  byId("to-layers").href = layerAddress(adapter, layers[0] ?? 0);
+  byId("to-layers").href = layers.length ? layerAddress(adapter, layers[0]) : "#";
+  byId("to-queue").href = addressOf(adapter, { view: "queue" });
 }
 
 function fillColumns(names, chosen, changed) {
@@ -53,6 +53,17 @@ function installTheme() {
   byId("theme").addEventListener("click", () => {
     use((root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark" ? "light" : "dark");
     keep("loradash:theme", root.dataset.theme);
+  });
+}
+
+/** Let the reader give a name, which is sent with what is written. */
+function installPerson(notebook) {
+  const field = byId("person");
+  field.value = person.name;
+  field.addEventListener("change", () => {
+    person.rename(field.value);
+    field.value = person.name;
+    notebook.redraw();
   });
 }
 

@@ -4,6 +4,7 @@ const KEYS = [
   ["← →", "previous and next layer, or feature on a feature's page"],
   ["o", "overview"],
   ["l", "layer view"],
+  ["q", "queue: one after the other"],
   ["/", "search all features"],
   ["Tab", "to the next list, note or button"],
   ["← → ↑ ↓", "in a list of examples: from token to token, from example to example"],

@@ -1,14 +1,17 @@
 // Puts the page together. Only what is in view is in the document.
 
+const NOBODY = { name: null, metadata: [], warnings: [], layers: [] }; // the adapter, where nothing may tell which it is
+
 class Dashboard {
   constructor(data, notebook) {
-    Object.assign(this, { data, notebook, adapter: null, view: null, drawing: 0, entry: null, scrolls: new Map() });
-    this.views = { layer: new LayerView(this), overview: new Overview(this), feature: new FeatureView(this) };
+    Object.assign(this, { data, notebook, adapter: null, named: null, view: null, drawing: 0, entry: null, scrolls: new Map() });
+    this.views = { layer: new LayerView(this), overview: new Overview(this), feature: new FeatureView(this), queue: new QueueView(this) };
   }
 
   /** Return the name of the view that an address asks for. */
   viewOf(address) {
-    if (address.get("view") === "overview") return "overview";
+    const view = address.get("view");
+    if (view === "overview" || view === "queue") return view;
     return address.has("projection") ? "feature" : "layer";
   }
 
@@ -17,9 +20,11 @@ class Dashboard {
     const address = readAddress();
     const { adapters } = this.data;
     const adapter = adapters.find(({ name }) => name === address.get("adapter")) ?? adapters[0];
-    if (adapter !== this.adapter) fillAdapter(adapter);
-    this.adapter = adapter;
+    const named = this.views.queue.isBlind(address) ? NOBODY : adapter;
+    if (named !== this.named) fillAdapter(named);
+    Object.assign(this, { adapter, named });
     byId("adapter").value = String(adapters.indexOf(adapter));
+    byId("adapters").hidden = named === NOBODY || adapters.length < 2;
     const [name, turn] = [this.viewOf(address), ++this.drawing];
     this.view = this.views[name];
     const scroll = this.step(name);
@@ -43,8 +48,8 @@ class Dashboard {
     document.title = title ? `${title} · ${this.data.title}` : this.data.title;
     byId("view").className = name;
     for (const part of ["layer-choice", "legend", "columns"]) byId(part).hidden = !this.view.shows.includes(part);
-    byId("cosines").replaceChildren();
-    for (const [link, here] of [["to-overview", "overview"], ["to-layers", "layer"]]) {
+    for (const part of ["columns", "cosines"]) byId(part).replaceChildren();
+    for (const [link, here] of [["to-overview", "overview"], ["to-layers", "layer"], ["to-queue", "queue"]]) {
       if (here === name) byId(link).setAttribute("aria-current", "page");
       else byId(link).removeAttribute("aria-current");
     }
@@ -60,6 +65,7 @@ class Dashboard {
     this.notebook.unwatchAll();
     later.length = 0; // what was put off was for what is no longer shown
     byId("view").replaceChildren(...make());
+    byId("view").inert = false; // the queue has it so while one waits
     finish(scroll > 0 || readAddress().has("example"));
     if (scroll > 0 || scroll !== before) scrollTo(0, scroll);
   }
@@ -114,6 +120,7 @@ class Dashboard {
       ArrowRight: () => this.go(1),
       o: () => byId("to-overview").click(),
       l: () => byId("to-layers").click(),
+      q: () => byId("to-queue").click(),
       "/": () => { this.views.overview.focusSearch(); },
       "?": openHelp,
     };
@@ -144,6 +151,8 @@ async function main() {
   dashboard.install();
   showSaving(notebook);
   installExport(notebook, data.notes);
+  installPerson(notebook);
+  installImport(notebook);
   await dashboard.follow();
 }
 

@@ -23,9 +23,14 @@ class Notebook {
     this.watchers.clear();
   }
 
-  changed(note) {
-    this.watchers.get(note.key)?.(note);
+  changed(...notes) {
+    for (const note of notes) this.watchers.get(note.key)?.(note);
     for (const listener of this.listeners) listener(this);
+  }
+
+  /** Show every note that is in view again. */
+  redraw() {
+    this.changed(...Array.from(this.watchers.keys(), (key) => this.note(key)));
   }
 
   setState(note, state, detail = "") {
@@ -33,16 +38,26 @@ class Notebook {
     this.changed(note);
   }
 
+  /** Change a note: some of text, examplesSeen, starred, skipped, and of the person's own label tags and confidence. */
   edit(key, changes) {
     const note = this.note(key);
-    Object.assign(note, changes);
+    amend(note, changes);
     this.keeper.edited(note);
     this.changed(note);
   }
 
-  choose(key, text) {
+  /** End a conflict with a text; `examplesSeen` are those that are in sight now. */
+  choose(key, text, examplesSeen) {
     const note = this.note(key);
-    settle(note, text);
+    settle(note, text, examplesSeen);
+    this.keeper.edited(note);
+    this.changed(note);
+  }
+
+  /** Keep what the person makes of two texts in conflict, until it is chosen. */
+  merge(key, text) {
+    const note = this.note(key);
+    note.merged = text;
     this.keeper.edited(note);
     this.changed(note);
   }

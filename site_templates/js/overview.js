@@ -23,6 +23,21 @@ const NOTE_FILTERS = {
   starred: "starred",
 };
 
+/** Return all features by a column of the table, what is not known last; kept until another order is asked for. */
+function orderedFeatures(adapter, sort, order) {
+  const name = `${sort} ${order}`;
+  if (adapter.ordered?.name === name) return adapter.ordered.features;
+  const values = adapter.columns[sort];
+  const features = Array.from({ length: adapter.size }, (_, feature) => feature);
+  const sign = order === "asc" ? 1 : -1;
+  if (values && sort !== "feature") {
+    const rank = values.map((value) => (Number.isNaN(value) ? Infinity : sign * value));
+    features.sort((one, other) => (rank[one] === rank[other] ? one - other : rank[one] - rank[other]));
+  } else if (sign < 0 && sort === "feature") features.reverse();
+  adapter.ordered = { name, features };
+  return features;
+}
+
 class Overview {
   constructor(page) {
     this.page = page;
@@ -129,7 +144,7 @@ class Overview {
     const { adapter, choices } = this;
     const searching = choices.q !== "";
     this.result = searching && this.ready ? this.ready.find(choices.q, PLACES[choices.where], this.page.notebook.notes) : null;
-    const rows = searching && !this.ready ? [] : this.ordered().filter((feature) => this.passes(feature));
+    const rows = searching && !this.ready ? [] : orderedFeatures(adapter, choices.sort, choices.order).filter((feature) => this.passes(feature));
     this.table.element.scrollTop = 0;
     this.table.fill(rows, choices.sort, choices.order);
     this.tally.textContent = searching && !this.ready ? "Reading the texts…" : `${count(rows.length)} of ${count(adapter.size)} features`;
@@ -150,22 +165,6 @@ class Overview {
     const found = this.adapter.keys[feature].map((key) => this.page.notebook.notes.get(key)).filter(Boolean);
     if (notes === "starred") return found.some(({ starred }) => starred);
     return found.some(({ text }) => text.trim()) === (notes === "noted");
-  }
-
-  /** Return all features in the order chosen, what is not known last; kept until another order is chosen. */
-  ordered() {
-    const { adapter, choices: { sort, order } } = this;
-    const name = `${sort} ${order}`;
-    if (adapter.ordered?.name === name) return adapter.ordered.features;
-    const values = adapter.columns[sort];
-    const features = Array.from({ length: adapter.size }, (_, feature) => feature);
-    const sign = order === "asc" ? 1 : -1;
-    if (values && sort !== "feature") {
-      const rank = values.map((value) => (Number.isNaN(value) ? Infinity : sign * value));
-      features.sort((one, other) => (rank[one] === rank[other] ? one - other : rank[one] - rank[other]));
-    } else if (sign < 0 && sort === "feature") features.reverse();
-    adapter.ordered = { name, features };
-    return features;
   }
 
   columns() {

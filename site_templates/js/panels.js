@@ -48,13 +48,14 @@ function examplesList(feature, polarity, label) {
 
 function panel(notebook, feature, polarity) {
   const label = `${featureName(feature)}, ${polarity}`;
-  const key = feature.keys[POLARITIES.indexOf(polarity)];
+  const side = POLARITIES.indexOf(polarity);
+  const key = feature.keys[side];
   const listed = feature.filtered ?? feature.statistics;
   const extreme = polarity === "positive" ? listed.max : listed.min;
   const reached = element("small", {}, polarity === "positive" ? `up to ${short(extreme)}` : `down to ${short(extreme)}`);
-  const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[POLARITIES.indexOf(polarity)].length ? reached : "");
+  const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[side].length ? reached : "");
   return element("section", { class: `panel ${polarity}`, "aria-label": label, "data-key": key },
-    heading, noteView(notebook, key, label), examplesList(feature, polarity, label));
+    heading, noteView(notebook, key, label, () => examplesSeen(feature, side)), examplesList(feature, polarity, label));
 }
 
 function componentChooser(components, feature, choose) {

@@ -2,8 +2,10 @@
 
 const SAVE_DELAY = 500; // ms after the last key
 const LONGEST_WAIT = 15_000; // ms between two tries
+const ASK_EVERY = 2000; // ms between two questions for what others changed
 const LONGEST_TEXT = 16 * 1024; // bytes in UTF-8: a browser sends at most 64 KiB in all when a page closes
 const ENTRIES = "/api/interpretations";
+const CHANGES = "/api/changes";
 
 class Refusal extends Error {}
 
@@ -13,62 +15,132 @@ function entryAddress(key) {
 
 class ServiceKeeper {
   constructor(notebook, title) {
-    this.notebook = notebook;
-    this.prefix = `loradash:draft:${title}:`;
-    for (const [key, draft] of recallAll(this.prefix)) restore(notebook.note(key), draft);
+    Object.assign(this, { notebook, importsFrom: ".json,.csv" });
+    this.drafts = new Drafts(`loradash:draft:${title}:`);
+    for (const [key, draft] of this.drafts.takeOver()) restore(notebook.note(key), draft);
     addEventListener("pagehide", () => this.flush());
-    document.addEventListener("visibilitychange", () => document.hidden && this.flush());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.flush() : this.follow()));
     addEventListener("online", () => this.waiting().forEach((note) => this.save(note)));
   }
 
   /** Return the notes that are to be stored. */
   waiting() {
-    return [...this.notebook.notes.values()].filter((note) => isChanged(note) && note.state !== "conflict");
+    return [...this.notebook.notes.values()].filter(isWaiting);
   }
 
   /** Take in every stored entry, and go on with drafts that were never acknowledged. Undefined: ask again. */
-  async start(entries) {
-    while (entries === undefined) {
+  async start(answer) {
+    while (answer === undefined) {
       await new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT / 10));
-      entries = await askService();
+      answer = await askService();
     }
-    const stored = new Map(entries);
-    for (const key of new Set([...stored.keys(), ...this.notebook.notes.keys()])) {
+    this.cursor = answer.cursor;
+    this.takeIn(answer, 0);
+    this.follow();
+  }
+
+  /** Ask for what others changed, again and again while the page is in sight. */
+  async follow() {
+    clearTimeout(this.timer);
+    if (document.hidden || this.asking) return;
+    this.asking = true;
+    const asked = performance.now();
+    try {
+      const reply = await this.checked(await fetch(`${CHANGES}?since=${this.cursor}`, { cache: "no-store" }));
+      const answer = await reply.json();
+      this.cursor = answer.cursor;
+      this.takeIn(answer, asked);
+    } catch {
+      // Saving says when the service is down.
+    }
+    this.asking = false;
+    this.timer = setTimeout(() => this.follow(), ASK_EVERY);
+  }
+
+  /** Take in entries as they were when somebody `asked`, those of all notes if `complete`. */
+  takeIn({ entries, complete }, asked) {
+    const stored = new Map(Object.entries(entries));
+    const keys = complete ? new Set([...stored.keys(), ...this.notebook.notes.keys()]) : stored.keys();
+    const changed = [];
+    for (const key of keys) {
       const note = this.notebook.note(key);
-      const { text = "", starred = false } = stored.get(key) ?? {};
-      if (!note.busy) adopt(note, { text, starred });
+      if (isKnown(note, stored.get(key)) && !isChanged(note)) continue;
+      // What was saved here since may be newer, and where one writes, the next save needs an ETag.
+      if (note.busy || note.etag || note.touched > asked) {
+        this.refresh(note);
+        continue;
+      }
+      adopt(note, stored.get(key));
       if (isChanged(note)) this.edited(note);
-      this.notebook.changed(note);
+      changed.push(note);
     }
+    if (changed.length) this.notebook.changed(...changed);
   }
 
   /** Look at what is stored before the person types, so that the first save can say what it replaces. */
-  async focused(note) {
-    if (note.busy || note.state === "conflict") return;
+  focused(note) {
+    this.refresh(note);
+  }
+
+  /** Return the texts of a note that were replaced, the newest first. */
+  async history(key) {
+    const reply = await this.checked(await fetch(`/api/history/${encodeURIComponent(key)}`, { cache: "no-store" }));
+    return (await reply.json()).history;
+  }
+
+  /** Take in a file of notes; with `dryRun` only say what that would do. */
+  async importNotes(request) {
+    const report = await this.post("/api/import", { ...request, ...(person.name && { by: person.name }) });
+    if (!request.dryRun) this.follow();
+    return report;
+  }
+
+  async undoImport(id) {
+    const report = await this.post(`/api/import/${encodeURIComponent(id)}/undo`, {});
+    this.follow();
+    return report;
+  }
+
+  async post(address, body) {
+    const headers = { "Content-Type": "application/json" };
+    return (await this.checked(await fetch(address, { method: "POST", headers, body: JSON.stringify(body) }))).json();
+  }
+
+  async refresh(note) {
+    if (note.busy) {
+      note.again = true;
+      return;
+    }
     note.busy = true;
     try {
       await this.fetchEntry(note);
     } catch {
       // The first save asks again, and tells.
     }
-    note.busy = false;
+    this.release(note);
     this.edited(note);
     this.notebook.changed(note);
   }
 
+  release(note) {
+    Object.assign(note, { busy: false, touched: performance.now() });
+    if (!note.again) return;
+    note.again = false;
+    this.refresh(note);
+  }
+
   edited(note) {
     this.keepDraft(note);
-    if (note.state === "conflict") return;
     note.failures = 0;
-    if (isChanged(note) || note.busy) {
-      note.state = "waiting";
-      this.schedule(note, SAVE_DELAY);
-    } else if (note.state !== "idle") note.state = "saved";
+    if (isWaiting(note) || note.busy) this.schedule(note, SAVE_DELAY);
+    if (note.theirs) note.state = "conflict";
+    else if (isChanged(note) || note.busy) note.state = "waiting";
+    else if (note.state !== "idle") note.state = "saved";
   }
 
   /** Keep what is not acknowledged, beside what it replaces; forget it once it is stored. */
   keepDraft(note) {
-    keep(this.prefix + note.key, isChanged(note) ? draftOf(note) : null);
+    this.drafts.keep(note.key, isChanged(note) ? draftOf(note) : null);
   }
 
   schedule(note, delay) {
@@ -77,32 +149,44 @@ class ServiceKeeper {
   }
 
   async save(note) {
-    if (note.busy || note.state === "conflict") return;
+    if (note.busy || !isWaiting(note)) return;
     note.busy = true;
     try {
-      this.notebook.setState(note, note.failures ? "retrying" : "saving");
+      if (!note.theirs) this.notebook.setState(note, note.failures ? "retrying" : "saving");
       await this.saveOnce(note);
       note.failures = 0;
-      if (note.state !== "conflict") note.state = isChanged(note) ? "waiting" : "saved";
+      note.state = note.theirs ? "conflict" : isChanged(note) ? "waiting" : "saved";
     } catch (error) {
       this.failed(note, error);
     }
-    note.busy = false;
+    this.release(note);
     this.keepDraft(note);
     this.notebook.changed(note);
     if (note.state === "waiting") this.schedule(note, SAVE_DELAY);
   }
 
+  /** Save the text, and the rest even where the text is refused. */
   async saveOnce(note) {
-    if (!note.etag) await this.fetchEntry(note);
-    if (note.state === "conflict" || !isChanged(note)) return;
-    const changes = this.changes(note);
-    const reply = await this.send(note, changes);
+    try {
+      await this.saveText(note);
+    } finally {
+      for (const patch of restPatches(note)) await this.store(note, patch);
+    }
+  }
+
+  async saveText(note) {
+    if (isTextChanged(note) && !note.etag) await this.fetchEntry(note);
+    const patch = textPatch(note);
+    if (patch) await this.store(note, patch, note.etag);
+  }
+
+  async store(note, patch, etag) {
+    const reply = await this.send(note, patch, etag);
     if (reply.status === 412) {
       await this.fetchEntry(note);
       return;
     }
-    note.base = { ...note.base, ...changes };
+    markStored(note, patch);
     await this.take(note, reply);
   }
 
@@ -112,12 +196,8 @@ class ServiceKeeper {
       return;
     }
     note.failures = (note.failures ?? 0) + 1;
-    Object.assign(note, { state: "retrying", detail: "" });
+    if (!note.theirs) Object.assign(note, { state: "retrying", detail: "" });
     this.schedule(note, Math.min(SAVE_DELAY * 2 ** note.failures, LONGEST_WAIT));
-  }
-
-  changes({ text, starred, base }) {
-    return { ...(text !== base.text && { text }), ...(starred !== base.starred && { starred }) };
   }
 
   async fetchEntry(note) {
@@ -126,19 +206,18 @@ class ServiceKeeper {
 
   /** Take in the entry and the ETag of a reply. */
   async take(note, reply) {
-    const { text = "", starred = false } = (await reply.json()).interpretation;
+    const { interpretation } = await reply.json();
     note.etag = reply.headers.get("ETag");
-    adopt(note, { text, starred });
+    adopt(note, interpretation);
   }
 
-  /** Send what changed, in a request that outlives the page. */
-  async send(note, changes) {
-    if (new TextEncoder().encode(note.text).length > LONGEST_TEXT) throw new Refusal("longer than 16 KiB");
-    if ("text" in changes) note.sent.push(note.text);
+  /** Send a change, in a request that outlives the page; `etag` is that of the text that it replaces. */
+  async send(note, patch, etag) {
+    if (new TextEncoder().encode(patch.text).length > LONGEST_TEXT) throw new Refusal("longer than 16 KiB");
+    if ("text" in patch) note.sent.push(patch.text);
     this.keepDraft(note);
-    const headers = { "Content-Type": "application/json", "If-Match": note.etag };
-    const body = JSON.stringify(changes);
-    const reply = await fetch(entryAddress(note.key), { method: "PATCH", headers, body, keepalive: true });
+    const headers = { "Content-Type": "application/json", ...(etag && { "If-Match": etag }) };
+    const reply = await fetch(entryAddress(note.key), { method: "PATCH", headers, body: JSON.stringify(patch), keepalive: true });
     return reply.status === 412 ? reply : this.checked(reply);
   }
 
@@ -152,8 +231,9 @@ class ServiceKeeper {
   /** The page may close: send what waits, now. What cannot be sent stays a draft, and the next page saves it. */
   flush() {
     for (const note of this.waiting()) {
-      if (note.busy && note.etag) this.send(note, this.changes(note)).catch(() => {});
-      else this.save(note);
+      const text = note.etag ? textPatch(note) : null;
+      if (text) this.send(note, text, note.etag).catch(() => {});
+      for (const patch of restPatches(note)) this.send(note, patch).catch(() => {});
     }
   }
 }
@@ -167,13 +247,13 @@ async function replyMessage(reply) {
   }
 }
 
-/** Return the service's entries, null if this origin has no annotation service, undefined if it does not answer now. */
+/** Return all that the service has, null if this origin has no annotation service, undefined if it does not answer now. */
 async function askService() {
   try {
-    const reply = await fetch(ENTRIES, { cache: "no-store" });
+    const reply = await fetch(CHANGES, { cache: "no-store" });
     if (reply.status >= 500 && reply.status !== 501) return undefined;
-    const { interpretations } = reply.ok ? await reply.json() : {};
-    return interpretations ? Object.entries(interpretations) : null;
+    const answer = reply.ok ? await reply.json() : {};
+    return answer.cursor ? answer : null;
   } catch (error) {
     return error instanceof SyntaxError ? null : undefined;
   }
@@ -181,11 +261,11 @@ async function askService() {
 
 /** Put a keeper behind the notebook: the service if this page came from one, this browser otherwise. */
 async function chooseKeeper(notebook, title) {
-  const entries = location.protocol.startsWith("http") ? await askService() : null;
-  if (entries === null) {
+  const answer = location.protocol.startsWith("http") ? await askService() : null;
+  if (answer === null) {
     notebook.keeper = new LocalKeeper(notebook);
     return;
   }
   notebook.keeper = new ServiceKeeper(notebook, title);
-  notebook.keeper.start(entries);
+  notebook.keeper.start(answer);
 }

@@ -29,14 +29,23 @@ class Run {
     return this.from + place === this.example.start + this.example.target;
   }
 
+  /** Return the |activation| that has full colour. */
+  get full() {
+    return fullColour(this.feature);
+  }
+
+  colour(activation, full) {
+    return shade(activation, full);
+  }
+
   classOf(place, full) {
     const activation = this.activation(place);
-    const colour = activation === null ? "unknown" : shade(activation, full);
+    const colour = activation === null ? "unknown" : this.colour(activation, full);
     return `token${colour && ` ${colour}`}${this.isTarget(place) ? " target" : ""}`;
   }
 
   spans() {
-    const full = fullColour(this.feature);
+    const { full } = this;
     return this.texts.map((text, place) => {
       const span = bareToken.cloneNode();
       span.append(...visible(text, display.spaces));
@@ -45,6 +54,24 @@ class Run {
       return span;
     });
   }
+
+  /** Return what is known of the token at `place`: [name, text]. */
+  facts(place) {
+    const activation = this.activation(place, true);
+    const { effect_scale: effectScale } = this.feature.statistics;
+    const known = activation === null ? [["activation", "not in this file"]] : [
+      ["activation", String(activation)],
+      ...(this.full > 0 ? [["of full colour", shareOf(activation, this.full)]] : []),
+      ...(effectScale !== null ? [["effect size", short(Math.abs(activation) * effectScale)]] : []),
+    ];
+    const token = this.ids[place] >= 0 ? [["token id", String(this.ids[place])]] : [];
+    return [...known, ["example", String(this.example.example)], ["position", String(this.position(place))], ...token];
+  }
+}
+
+/** Return |activation| in whole percent of the one that has full colour. */
+function shareOf(activation, full) {
+  return `${Math.round((100 * Math.abs(activation)) / full)} %`;
 }
 
 /** Give every token on the page its colour again, or its text with or without marks for spaces. */
@@ -52,7 +79,7 @@ function repaint(changed) {
   for (const span of document.querySelectorAll("#view .token")) {
     const { run, place } = tokenPlaces.get(span);
     if (changed === "spaces") span.replaceChildren(...visible(run.texts[place], display.spaces));
-    else span.className = run.classOf(place, fullColour(run.feature));
+    else span.className = run.classOf(place, run.full);
   }
 }
 

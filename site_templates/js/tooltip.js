@@ -2,20 +2,7 @@
 // Enter widens the example.
 
 function tooltipRows({ run, place }) {
-  const { feature } = run;
-  const { effect_scale: effectScale } = feature.statistics;
-  const activation = run.activation(place, true);
-  const rows = [];
-  if (activation === null) rows.push(["activation", "not in this file"]);
-  else {
-    rows.push(["activation", String(activation)]);
-    const full = fullColour(feature);
-    if (full > 0) rows.push(["of full colour", `${Math.round((100 * Math.abs(activation)) / full)} %`]);
-    if (effectScale !== null) rows.push(["effect size", short(Math.abs(activation) * effectScale)]);
-  }
-  rows.push(["example", String(run.example.example)], ["position", String(run.position(place))]);
-  if (run.ids[place] >= 0) rows.push(["token id", String(run.ids[place])]);
-  return rows.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
+  return run.facts(place).flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
 }
 
 function showTooltip(span) {
@@ -33,6 +20,7 @@ function showTooltip(span) {
 
 function hideTooltip() {
   byId("tooltip").hidden = true;
+  byId("tooltip").replaceChildren();
   document.querySelector("[aria-describedby=tooltip]")?.removeAttribute("aria-describedby");
 }
 

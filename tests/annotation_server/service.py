@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,10 +106,26 @@ def start(folder: Path, *options: str, module: str = "annotation_server") -> Ser
     return Service(process, int(found[1]), folder)
 
 
-def stop(service: Service) -> str:
-    """Ends the service as a person would; what it wrote to stderr."""
+class Said(NamedTuple):
+    out: str  # after its first line
+    err: str
+
+
+def stop(service: Service) -> Said:
+    """Ends the service as a person would; what it has written."""
     service.process.terminate()
-    return service.process.communicate(timeout=30)[1]
+    return Said(*service.process.communicate(timeout=30))
+
+
+def refused(folder: Path, *options: str) -> str:
+    """What a service that must not start says; it says it in one line or two, without a traceback."""
+    result = subprocess.run(
+        command(folder, *options), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("annotation_server: ")
+    assert len(result.stderr.splitlines()) <= 2
+    return result.stderr
 
 
 @contextmanager

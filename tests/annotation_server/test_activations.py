@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import http.client
 import math
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import uvicorn
 
-from annotation_server import server
 from annotation_server.activations import Activations, ActivationsUnavailable
 from annotation_server.keys import FeatureKey
-from annotation_server.store import Store
+from tests.annotation_server import in_process
 from tests.annotation_server.service import KEY, Reply, Service, exchange
 
 Ask = Callable[..., Reply]
@@ -29,19 +26,13 @@ def path(key: str, query: str = "?example=0") -> str:
 
 @contextmanager
 def serving(folder: Path, activations: Activations) -> Generator[Ask]:
-    """The service in a thread of this process, with what it is given; yields how to GET from it."""
-    listener = server._listen("127.0.0.1", 0)
-    store = Store(folder / "interpretations.json")
-    running = uvicorn.Server(server._config(store, folder / "page.html", activations))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=30)
-    try:
-        yield lambda target, method="GET": exchange(connection, method, target)
-    finally:
-        connection.close()
-        running.should_exit = True
-        thread.join()
+    """The service with what it is given; yields how to GET from it."""
+    with in_process.serving(folder, activations) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            yield lambda target, method="GET": exchange(connection, method, target)
+        finally:
+            connection.close()
 
 
 def refusal(reply: Reply) -> tuple[int, str]:

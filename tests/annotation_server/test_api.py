@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from annotation_server import bodies
-from annotation_server.app import TEXT_BYTES, Changes
 from annotation_server.errors import ApiError
+from annotation_server.limits import TEXT_BYTES
+from annotation_server.requests import Changes
 from tests.annotation_server.service import KEY, Reply, Service, entry_path, exchange
 
 ENTRIES = "/api/interpretations"

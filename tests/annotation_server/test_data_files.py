@@ -128,7 +128,7 @@ def test_who_hangs_up_in_the_middle_disturbs_nobody(tmp_path: Path) -> None:
                 time.sleep(0.01)
         assert not open_files(service, "large.js")
         assert service.request("GET", "/api/health").status == 200
-        assert stop(service) == ""
+        assert stop(service).err == ""
 
 
 def peak(service: Service) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotation_server.keys import FeatureKey, InvalidKey, format_key, parse_import_key, parse_key
+from annotation_server.keys import FeatureKey, InvalidKey, format_key, parse_import_key, parse_key, short_key
 from tests.annotation_server.untimed import UNTIMED
 
 NUMBERS = st.integers(0, 999_999_999)
@@ -152,3 +152,11 @@ def test_the_other_spelling_is_read_for_imports_only() -> None:
     assert parse_import_key("layer_10_gate_proj_negative") == expected
     with pytest.raises(InvalidKey):
         parse_import_key("L10_gate_proj")
+
+
+@UNTIMED
+@given(KEYS)
+def test_a_short_spelling_reads_as_its_key(key: FeatureKey) -> None:
+    short = short_key(str(key))
+    assert (short is None) == (key.adapter is not None or key.layer is None or key.component is not None)
+    assert short is None or parse_import_key(short) == key

@@ -40,8 +40,8 @@ def _call(asset: Callable[..., Any], project: Project, **inputs: Any) -> Made:
     return asset(dg.build_asset_context(), project=project, **inputs)
 
 
-def _call_all(assets: Callable[..., Any], project: Project, **inputs: Any) -> list[Made]:
-    """Call a step that makes several assets."""
+def _call_all(assets: Callable[..., Any], project: Project, **inputs: Any) -> list[Any]:
+    """Call a step that yields what it makes."""
     return [*assets(dg.build_asset_context(), project=project, **inputs)]
 
 
@@ -64,10 +64,13 @@ def _steps(project: Project, store_io: StoreIOManager) -> Iterator[tuple[str, Ma
     yield from zip(TABLES, _call_all(table_assets(adapter, LAYERS), project, **inputs), strict=True)
     together = coactivation_asset(adapter)
     yield "coactivation", _call(together, project, features=features.value, activations=activations.value)
-    yield "interpretations", _call(interpretations_asset([adapter]), project, features_0=features.value)
-    data, _, page, _ = output_assets([(adapter, LAYERS)])
-    yield "activations_data", _call(data, project, store_io=store_io)
-    yield "dashboard", _call(page, project, store_io=store_io)
+    notes, check = _call_all(interpretations_asset([adapter]), project, features_0=features.value)
+    assert check.passed
+    yield "interpretations", notes
+    data, _, *pages = output_assets([(adapter, LAYERS)])
+    for asset in (data, *pages):
+        made, *_ = _call_all(asset, project, store_io=store_io)
+        yield asset.key.to_user_string(), made
 
 
 def test_called_one_after_the_other_they_make_what_a_run_of_the_graph_makes(project: Project) -> None:

@@ -42,7 +42,7 @@ STAGES = [
     "coactivation",
     "interpretations",
 ]
-OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report"]
+OUTPUTS = ["activations_data", "published_tables", "dashboard", "interpretation_report", "annotated_features"]
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_note_reaches_table_report_and_dashboard(graph: Graph) -> None:
     (graph.project / "interpretations.json").write_text(json.dumps({"interpretations": notes}))
     caches = graph.run()
     misses = {name for name, cache in caches.items() if cache == "miss"}
-    assert misses == {"interpretations", "dashboard", "interpretation_report"}
+    assert misses == {"interpretations", "dashboard", "interpretation_report", "annotated_features"}
     assert graph.metadata("interpretations")["unknown_keys"].value == ["layer_9_gate_proj_positive"]
     output = graph.project / "output"
     with (output / "interpretation_report.csv").open(newline="") as file:

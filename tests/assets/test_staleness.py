@@ -19,7 +19,7 @@ from tests.projects import save_adapter, save_base, save_project
 
 LAYERS = frozenset(f"top_tokens/layer_{layer:02d}" for layer in range(3))
 PAGES = frozenset({"dashboard", "interpretation_report"})
-OUTPUTS = PAGES | {"activations_data", "published_tables"}
+OUTPUTS = PAGES | {"activations_data", "annotated_features", "published_tables"}
 SHOWN = LAYERS | OUTPUTS
 RECORDED = SHOWN | {"activations", "coactivation"}
 OF_ADAPTER = frozenset({"features", "geometry", "interpretations"})
@@ -164,7 +164,7 @@ SOURCES: dict[str, tuple[Callable[[Path], object], frozenset[str]]] = {
         RECORDED | OF_ADAPTER,
     ),
     "another base model": (lambda at: save_base(at / "base", seed=3), RECORDED | {"base_model", "prompts", "features"}),
-    "a note": (_write_a_note, PAGES | {"interpretations"}),
+    "a note": (_write_a_note, PAGES | {"interpretations", "annotated_features"}),
 }
 
 
@@ -238,5 +238,9 @@ def _said(computed: frozenset[str]) -> str:
     names = [name for name in order if name in computed]
     names += ["tables"] if computed >= LAYERS else []
     names += ["interpretations"] if "interpretations" in computed else []
-    names += ["outputs"] if computed >= OUTPUTS else ["pages"] if computed >= PAGES else sorted(computed & PAGES)
+    if computed >= OUTPUTS:
+        names += ["outputs"]
+    else:
+        names += ["annotated_features"] if "annotated_features" in computed else []
+        names += ["pages"] if computed >= PAGES else sorted(computed & PAGES)
     return ", ".join(names)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
+from loradash_assets.site.report import report_html
 from tests.browser.axe import violations
 from tests.browser.conftest import Open
+from tests.site import samples
+from tests.site.notes import note, table
 
 HEIGHT = 900
 
@@ -20,6 +24,15 @@ def as_opened(page: Page) -> None:
 
 def unfolded(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+
+
+def tagged(page: Page) -> None:
+    page.locator(".more").first.click()
+    page.locator(".own").get_by_role("button", name="dense").first.click()
+
+
+def importing(page: Page) -> None:
+    page.get_by_role("button", name="Import").click()
 
 
 def token_in_focus(page: Page) -> None:
@@ -70,6 +83,8 @@ def helped(page: Page) -> None:
 VIEWS: dict[str, Callable[[Page], None]] = {
     "layer": as_opened,
     "layer, unfolded": unfolded,
+    "layer, tags open": tagged,
+    "layer, importing": importing,
     "layer, a token in focus": token_in_focus,
     "layer, other colours": coloured_otherwise,
     "overview": overview,
@@ -90,6 +105,27 @@ def test_no_rule_is_broken(visit: Open, dashboard: Path, view: str, scheme: str,
     VIEWS[view](page)
     found = violations(page)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_breaks_no_rule_and_is_no_wider_than_a_phone(
+    visit: Open, tmp_path: Path, scheme: str, width: int
+) -> None:
+    name = "a-name-that-has-no-place-to-break-" * 3
+    labels: dict[str, Any] = {name: (["dense", name], 2), "Bo": ([], None)}
+    notes = table(
+        note("layer_3_q_proj_positive", "is it sums?", True, text_by=name, text_at="2026-03-01", labels=labels),
+        note("layer_3_q_proj_negative", "units", examples_seen=["00000000"], last_modified="2026-03-01"),
+        note(name, "gone", unknown="not a key"),
+    )
+    report = tmp_path / "report.html"
+    report.write_text(report_html(samples.page([samples.layer_tables(3, samples.texts(2))]), notes), "utf-8")
+    size = {"width": width, "height": HEIGHT}
+    page = visit(report, bypass_csp=True, color_scheme=scheme, viewport=size).page
+    found = violations(page)
+    assert not found, "\n".join(found)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_a_heading_that_is_hard_to_read_and_a_button_without_a_name_are_found(visit: Open, dashboard: Path) -> None:

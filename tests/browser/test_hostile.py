@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
-import pyarrow as pa
 import pytest
 from msgspec.structs import replace
 
-from loradash_assets.schema import INTERPRETATIONS, POLARITIES, Polarity
+from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site import build
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.environment import environment
@@ -32,6 +32,7 @@ from loradash_assets.site.page import (
 from loradash_assets.site.report import report_html
 from tests.browser.conftest import Open, Visit
 from tests.site.hostile import HOSTILE, RUN
+from tests.site.notes import note, table
 
 
 def hostile_page(texts: tuple[str, ...] = HOSTILE) -> tuple[Page, dict[str, Note]]:
@@ -224,13 +225,18 @@ def test_an_address_of_hostile_text_is_only_an_address(visit: Open, tmp_path: Pa
 
 def test_the_report_shows_hostile_text_and_nothing_runs(visit: Open, tmp_path: Path) -> None:
     page, _ = hostile_page()
-    rows = [
-        {"key": key, "known": known, "text": text, "starred": True, "last_modified": text}
-        for text in HOSTILE
-        for key, known in ((f"layer_0_{text}_positive", True), (text, False))
-    ]
+    rows: list[dict[str, Any]] = []
+    for text in HOSTILE:
+        said: dict[str, Any] = {
+            **dict.fromkeys(("last_modified", "text_by", "text_at"), text),
+            "labels": {text: ([text], 1)},
+        }
+        rows += [
+            note(f"layer_0_{text}_positive", text, True, **said),
+            note(text, text, True, unknown="not a key", **said),
+        ]
     path = tmp_path / "report.html"
-    path.write_text(report_html(page, pa.Table.from_pylist(rows, INTERPRETATIONS)), "utf-8")
+    path.write_text(report_html(page, table(*rows)), "utf-8")
     opened = visit(path)
     opened.settled()
     texts = opened.page.locator("article .text").all_text_contents()
@@ -238,6 +244,9 @@ def test_the_report_shows_hostile_text_and_nothing_runs(visit: Open, tmp_path: P
     assert len(texts) == 2 * len(HOSTILE)
     assert len(plain) > 50
     assert [text for text in texts if text in plain] == 2 * plain
+    for place in (".labels b", ".labels .tag", ".people th", ".tags th"):
+        shown = opened.page.locator(place).all_text_contents()
+        assert set(plain) <= set(shown), place
     assert not attacked(opened)
     assert (opened.requests, opened.problems, opened.violations()) == ([], [], [])
 

@@ -64,6 +64,7 @@ def test_the_export_has_the_shape_of_interpretations_json(visit: Open, tmp_path:
     page.locator("[data-key=layer_0_down_proj_positive] .star").click()
     notes = exported(page)
     assert set(notes) == {*BUILT_IN, "layer_0_down_proj_positive"}
+    assert notes[KEY].pop("examplesSeen")  # a text says on which examples it was written
     assert all(set(note) == {"text", "starred", "lastModified"} for note in notes.values())
     assert (notes[KEY]["text"], notes[KEY]["starred"]) == ("mine", True)
     assert notes["layer_0_up_proj_negative"] == {"text": "stays", "starred": False, "lastModified": None}

@@ -75,6 +75,7 @@ def test_keys_of_other_features_are_kept_as_unknown_with_their_parts(tmp_path: P
     assert (row["key"], row["known"], row["text"], row["starred"]) == (key, False, "orphan", False)
     assert row["layer"] is not None
     assert row["projection"]
+    assert row["unknown_because"] == ("no such adapter" if key.startswith("step-300/") else "no such feature")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,47 @@ def test_keys_of_other_features_are_kept_as_unknown_with_their_parts(tmp_path: P
 def test_keys_of_another_shape_are_kept_as_unknown(tmp_path: Path, key: str) -> None:
     (row,) = _table(tmp_path, {key: {"text": "<script>\0"}})
     assert (row["key"], row["known"], row["text"], row["layer"]) == (key, False, "<script>\0", None)
+    assert row["unknown_because"] == "not a key"
+
+
+def test_a_known_key_has_no_reason_and_a_note_of_the_original_no_people(tmp_path: Path) -> None:
+    (row,) = _table(tmp_path, {"layer_0_q_proj_positive": {"text": "digits", "skipped": True}})
+    assert (row["known"], row["unknown_because"], row["skipped"]) == (True, None, True)
+    assert [row[name] for name in ("text_by", "text_at", "people", "tags", "labels", "examples_seen")] == [
+        *(None, None),
+        *([], [], []),
+        None,
+    ]
+
+
+def test_what_people_said_is_in_the_table(tmp_path: Path) -> None:
+    entry = {
+        "text": "digits",
+        "textBy": "Ann",
+        "textAt": "2026-03-01T00:00:00Z",
+        "examplesSeen": ["0a0a0a0a"],
+        "labels": {
+            "Bo": {"tags": ["dense", "single token"], "confidence": 4, "at": "2026-03-02T00:00:00Z", "colour": 1},
+            "Ann": {"tags": ["dense"], "confidence": None},
+            "": {"tags": [], "confidence": 10**30},
+        },
+        "rating": 7,
+    }
+    (row,) = _table(tmp_path, {"layer_0_q_proj_positive": entry})
+    assert (row["text_by"], row["text_at"], row["examples_seen"]) == ("Ann", "2026-03-01T00:00:00Z", ["0a0a0a0a"])
+    assert row["people"] == ["Ann", "Bo", ""]
+    assert row["tags"] == ["dense", "single token"]
+    assert row["labels"] == [
+        {"person": "Bo", "tags": ["dense", "single token"], "confidence": 4, "at": "2026-03-02T00:00:00Z"},
+        {"person": "Ann", "tags": ["dense"], "confidence": None, "at": None},
+        {"person": "", "tags": [], "confidence": None, "at": None},
+    ]
+
+
+@pytest.mark.parametrize("confidence", [0, 6, -1, 300])
+def test_a_confidence_that_is_none_counts_as_none(tmp_path: Path, confidence: int) -> None:
+    (row,) = _table(tmp_path, {"k": {"labels": {"Ann": {"confidence": confidence}}}})
+    assert row["labels"][0]["confidence"] is None
 
 
 def test_the_files_order_stays_and_missing_fields_have_defaults(tmp_path: Path) -> None:

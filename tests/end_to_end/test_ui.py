@@ -25,7 +25,7 @@ SCHEDULED = """{ runsOrError(filter: { tags: [{ key: "dagster/schedule_name", va
 } }"""
 LAYERS = {f"top_tokens/layer_{layer:02d}" for layer in range(3)}
 OF_ROWS = {"dataset_rows", "prompts", "activations", "coactivation"}
-OUTPUTS = {"activations_data", "published_tables", "dashboard", "interpretation_report"}
+OUTPUTS = {"activations_data", "published_tables", "dashboard", "interpretation_report", "annotated_features"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ MODULE = "loradash_assets.definitions"
 DAGSTER = (sys.executable, "-m", "dagster")
 DG = (str(Path(sys.executable).with_name("dg")),)
 LAYERS = {f"top_tokens/layer_{layer:02d}" for layer in range(3)}
-OUTPUTS = {"activations_data", "published_tables", "dashboard", "interpretation_report"}
+OUTPUTS = {"activations_data", "published_tables", "dashboard", "interpretation_report", "annotated_features"}
 LAYER = "top_tokens/layer_01"
 LOCATIONS = """{ workspaceOrError { ... on Workspace {
   locationEntries { name locationOrLoadError { __typename ... on PythonError { message } } }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import cycle
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from annotation_server import document
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site import segments
 from loradash_assets.site.columns import pack, recorded, whole
+from loradash_assets.site.entries import note_of_entry
 from loradash_assets.site.page import (
     Adapter,
     Cosine,
@@ -286,6 +289,28 @@ def test_only_notes_on_features_of_the_page_are_embedded_in_the_page_s_order() -
         ["layer_3_q_proj_positive", {"text": "a", "starred": False, "lastModified": None}],
         ["layer_3_up_proj_negative", {"text": "b", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}],
     ]
+
+
+def test_a_note_is_carried_as_the_file_has_it_hostile_or_not_and_always_as_the_same_bytes() -> None:
+    key, page = "layer_3_q_proj_positive", samples.page([samples.layer_tables(3, samples.texts(2))])
+    text = "".join(HOSTILE)
+    stored = {
+        "text": text,
+        "starred": False,
+        "lastModified": text,
+        "skipped": True,
+        "textBy": text,
+        "textAt": text,
+        "examplesSeen": ["0a0a0a0a", text],
+        "labels": {
+            person: {"tags": [text, person], "confidence": confidence, "at": None}
+            for person, confidence in zip(HOSTILE, cycle([None, 1, 5]), strict=False)
+        },
+    }
+    entry = document.Entry.of({**stored, "rating": 7})
+    first, second = (parts(page, {key: note_of_entry(entry)})["head"] for _ in range(2))
+    assert unpack(first)["notes"] == [[key, stored]]
+    assert first == second
 
 
 def test_filtered_statistics_are_carried_without_their_histogram() -> None:

@@ -1,0 +1,88 @@
+"""How far people agree on their labels: Krippendorff's alpha, which knows chance and takes features that not all saw.
+
+1 is perfect agreement, 0 what chance would give, below 0 systematic disagreement (Krippendorff, Content Analysis,
+chapter 12). Only features that at least two people labelled count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from annotation_server.document import Label
+
+CONFIDENCES = range(1, 6)
+Labels = Mapping[str, Label]  # of one feature, by person
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Alpha over so many features that at least two people judged; None where it has no value, and why."""
+
+    features: int
+    alpha: float | None
+    undefined_because: str = ""
+
+
+@dataclass(frozen=True)
+class Tag:
+    """How often a tag was given, by whom, and how far people agree; a label without it says that it does not fit."""
+
+    name: str
+    features: int
+    people: Mapping[str, int]  # features by person
+    agreement: Agreement
+
+
+def tags(labelled: Sequence[Labels]) -> list[Tag]:
+    """Return every tag of the features' labels, the most frequent first."""
+    given = [
+        (tag, place, person)
+        for place, labels in enumerate(labelled)
+        for person, label in labels.items()
+        for tag in dict.fromkeys(label.tags)
+    ]
+    people: dict[str, Counter[str]] = {}
+    features: dict[str, set[int]] = {}
+    for tag, place, person in given:
+        people.setdefault(tag, Counter())[person] += 1
+        features.setdefault(tag, set()).add(place)
+    made = [Tag(tag, len(features[tag]), people[tag], tag_agreement(labelled, tag)) for tag in people]
+    return sorted(made, key=lambda tag: (-tag.features, tag.name))
+
+
+def tag_agreement(labelled: Sequence[Labels], tag: str) -> Agreement:
+    """Return how far people agree that a tag fits or does not: nominal alpha."""
+    counts = [
+        [sum((tag in label.tags) == fits for label in labels.values()) for fits in (False, True)] for labels in labelled
+    ]
+    return _alpha(counts, "nominal")
+
+
+def confidence_agreement(labelled: Sequence[Labels]) -> Agreement:
+    """Return how far people agree in how sure they are: ordinal alpha over those who said it."""
+    counts = [
+        [sum(label.confidence == confidence for label in labels.values()) for confidence in CONFIDENCES]
+        for labels in labelled
+    ]
+    return _alpha(counts, "ordinal")
+
+
+def disagree(labels: Labels) -> bool:
+    """Whether people gave a feature different tags."""
+    return len({frozenset(label.tags) for label in labels.values()}) > 1
+
+
+def _alpha(counts: Sequence[Sequence[int]], level: Literal["nominal", "ordinal"]) -> Agreement:
+    """Return alpha of how many people gave a feature each value: (feature, value), values in their order."""
+    judged = [row for row in counts if sum(row) > 1]
+    if not judged:
+        return Agreement(0, None, "no two people judged the same feature")
+    if sum(map(any, zip(*judged, strict=True))) == 1:
+        return Agreement(len(judged), None, "everyone says the same of every feature")
+
+    import krippendorff
+
+    return Agreement(len(judged), float(krippendorff.alpha(value_counts=judged, level_of_measurement=level)))

@@ -1,0 +1,131 @@
+"""A connection that asks nothing ends, there is room for who does ask, and what is not HTTP hears so in our words."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from annotation_server import connections
+from annotation_server.keys import FeatureKey
+from annotation_server.security import HEADERS
+from tests.annotation_server.in_process import serving
+from tests.annotation_server.service import KEY, Service, exchange
+
+ASK = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+MALFORMED = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS
+    b"nonsense\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n a: b\r\nc\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nx: " + b"y" * 100_000,
+]
+
+
+@contextmanager
+def connected(port: int, sent: bytes = b"") -> Generator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def received(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """The reply, after which the service must hang up."""
+    reply = http.client.HTTPResponse(connection)
+    reply.begin()
+    headers = {name.lower(): value for name, value in reply.getheaders()}
+    return reply.status, headers, reply.read() + connection.recv(1)
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED, ids=lambda each: repr(each[:40]))
+def test_what_is_not_http_gets_400_in_the_shape_of_all_errors(shared_service: Service, request_bytes: bytes) -> None:
+    with connected(shared_service.port, request_bytes) as connection:
+        status, headers, body = received(connection)
+    assert (status, json.loads(body)["error"]["code"]) == (400, "bad_request")
+    assert headers["content-type"] == "application/json"
+    assert {name: headers[name.lower()] for name in HEADERS} == HEADERS
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    with serving(tmp_path) as port:
+        yield port
+
+
+def test_a_connection_that_says_nothing_is_ended(impatient: int) -> None:
+    with connected(impatient) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_head_that_does_not_end_gets_408(impatient: int) -> None:
+    with connected(impatient, ASK[:30]) as connection:
+        status, headers, body = received(connection)
+    assert (status, json.loads(body)["error"]["code"]) == (408, "request_timeout")
+    assert {name: headers[name.lower()] for name in HEADERS} == HEADERS
+
+
+def test_a_byte_now_and_then_gives_no_more_time(impatient: int) -> None:
+    with connected(impatient, b"GET / HTTP/1.1\r\nx: ") as connection:
+        connection.settimeout(0.02)
+        reply = b""
+        while not reply:
+            try:
+                reply = connection.recv(12)
+            except TimeoutError:
+                connection.sendall(b"y")
+    assert reply == b"HTTP/1.1 408"
+
+
+@pytest.mark.parametrize("after", [b"", ASK[:30], b"x"])
+def test_after_a_reply_the_next_head_has_to_come_as_well(impatient: int, after: bytes) -> None:
+    with connected(impatient, ASK) as connection:
+        reply = http.client.HTTPResponse(connection)
+        reply.begin()
+        reply.read()
+        connection.sendall(after)
+        rest = connection.recv(12)
+    assert (reply.status, rest) == (200, b"HTTP/1.1 408" if after else b"")
+
+
+def test_a_body_that_nobody_reads_gives_no_more_time(impatient: int) -> None:
+    with connected(impatient, ASK.replace(b"\r\n\r\n", b"\r\nContent-Length: 9999999\r\n\r\n")) as connection:
+        reply = http.client.HTTPResponse(connection)
+        reply.begin()
+        assert (reply.status, reply.read() != b"") == (200, True)
+        assert connection.recv(1) == b""
+
+
+def test_who_asks_gets_in_past_any_number_that_only_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 5)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 600.0)
+    asked, answer = threading.Event(), threading.Event()
+
+    def activations(_: FeatureKey, __: int) -> Sequence[float]:
+        asked.set()
+        answer.wait(60)
+        return [0.5]
+
+    slow = ASK.replace(b"health", f"activations/{KEY}?example=0".encode())
+    with serving(tmp_path, activations) as port, ExitStack() as open_ones:
+        busy = open_ones.enter_context(connected(port, slow))
+        assert asked.wait(60)
+        first, *_ = [open_ones.enter_context(connected(port)) for _ in range(20)]
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        open_ones.callback(asking.close)
+        open_ones.callback(answer.set)
+        assert exchange(asking, "GET", "/api/health").status == 200
+        assert first.recv(1) == b""
+        answer.set()
+        assert busy.recv(12) == b"HTTP/1.1 200"
