@@ -103,4 +103,5 @@ def figures(edits: int, add: AddLine = add_line) -> dict[str, Any]:
 
 def measure() -> dict[str, Any]:
     """Return the figures and those of the control."""
-    return {**figures(EDITS), "control": {"clients": "write without If-Match", **figures(CONTROL_EDITS, add_line_over_others)}}
+    control = figures(CONTROL_EDITS, add_line_over_others)
+    return {**figures(EDITS), "control": {"save": "over what they have not seen", **control}}

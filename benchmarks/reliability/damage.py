@@ -37,7 +37,7 @@ AT_ONCE = 4
 OUTPUT, STORE, NOTES = "output", ".loradash/store", "interpretations.json"
 DRAWN = ("activations_data", "dashboard", "interpretation_report", "published_tables")  # stages
 NOTE = {"text": "numbers after = and 漢字", "starred": True, "lastModified": "2024-01-20T10:30:00Z"}
-RETRIED = ("dataset_rows", "base_model", "features")  # stages: after a failure they wait for minutes, so the control spares them
+RETRIED = ("dataset_rows", "base_model", "features")  # stages; spared by the control: they are tried again for minutes
 KEYS = ("layer_1_gate_proj_positive", "layer_0_q_proj_negative")
 Files = Mapping[Path, bytes]  # by path in the project
 RESTORED, HARMLESS, NAMED = "made again", "spelled otherwise, the same JSON", "an error that names the file"

@@ -15,7 +15,6 @@ import sys
 from annotation_server.__main__ import main
 from tests.annotation_server.faults import watched
 
-
 LOOKS = ("stat", "fstat")  # which change nothing
 
 

@@ -18,9 +18,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
+from httpx import Response
 from starlette.testclient import TestClient
 
 from annotation_server import durable
@@ -37,9 +38,10 @@ LINE = b'{"featureKey": "x", "text": "long ago", "lastModified": null, "replaced
 
 @dataclass(frozen=True)
 class Change:
-    """A request, and what the folder holds before it."""
+    """What a note shall be, the request that makes it so, and what the folder holds before that."""
 
-    body: Mapping[str, Any]
+    wanted: Mapping[str, Any]
+    how: Literal["patch", "import", "undo"] = "patch"
     before: bytes | None = json.dumps(OLD).encode()
     history: bytes | None = None
     by_hand: bytes | None = None  # what somebody writes into the file before the request
@@ -55,8 +57,10 @@ CHANGES = {
     "a label": Change({"by": "Ada", "tags": ["dense"], "confidence": 4}),
     "a named text": Change({"text": "new", "by": "Ada", "examplesSeen": ["0123abcd"]}),
     "a save after an edit by hand": Change(
-        {"starred": False}, by_hand=json.dumps({"interpretations": {KEY: {"text": "by hand"}}}).encode()
+        {"starred": True}, by_hand=json.dumps({"interpretations": {KEY: {"text": "by hand"}}}).encode()
     ),
+    "an import": Change({"text": "new"}, how="import"),
+    "an import that is undone": Change({"text": "old"}, how="undo"),
 }
 
 
@@ -138,19 +142,20 @@ def fails_cleanly(folder: Path, name: str, number: int, code: int, found: Found,
     change, notes = CHANGES[name], folder / "notes.json"
     _prepare(notes, change)
     disk = Disk(number, code, ignored=ignored)
-    client = TestClient(create_app(Store(notes), folder / "page.html"), "http://127.0.0.1", raise_server_exceptions=False)
+    app = create_app(Store(notes), folder / "page.html")
+    client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
     with client:
-        before = client.get(entry_path(KEY))
+        request = _request(client, change)
         if change.by_hand is not None:
             notes.write_bytes(change.by_hand)
-        headers = {"If-Match": before.headers["etag"]}
+        old = _entries(notes).get(KEY, {})
         with patch.object(durable, "os", disk):
-            reply = client.patch(entry_path(KEY), json=change.body, headers=headers if "text" in change.body else {})
+            reply = request()
         if not disk.failed:
             assert reply.status_code == 200, reply.text
             return False
         where = f"{name}: {disk.calls[number]} ({errno.errorcode[code]})"
-        _look(notes, change, where, reply.is_success, found)
+        _look(notes, old, change.wanted, where, reply.is_success, found)
         later = client.patch(entry_path(OTHER), json={"starred": True})
     if not later.is_success or not _entries(notes)[OTHER]["starred"]:
         found.stuck.append(where)
@@ -165,17 +170,32 @@ def _prepare(notes: Path, change: Change) -> None:
             path.write_bytes(content)
 
 
-def _look(notes: Path, change: Change, where: str, acknowledged: bool, found: Found) -> None:
+def _request(client: TestClient, change: Change) -> Callable[[], Response]:
+    """Return what sends the change, after all that must be asked before."""
+    if change.how == "patch":
+        etag = client.get(entry_path(KEY)).headers["etag"]
+        headers = {"If-Match": etag} if "text" in change.wanted else {}
+        return lambda: client.patch(entry_path(KEY), json=change.wanted, headers=headers)
+    content = json.dumps({"interpretations": {KEY: {"text": "new"}}})
+    body = {"name": "notes.json", "content": content, "replace": True, "dryRun": False, "by": "Ada"}
+    if change.how == "import":
+        return lambda: client.post("/api/import", json=body)
+    number = client.post("/api/import", json=body).json()["import"]
+    return lambda: client.post(f"/api/import/{number}/undo", json={})
+
+
+def _look(
+    notes: Path, old: Mapping[str, Any], wanted: Mapping[str, Any], where: str, acknowledged: bool, found: Found
+) -> None:
     found.cases += 1
     found.refused += not acknowledged
-    if {file.name for file in notes.parent.iterdir()} - _kept(notes):
+    if durable.temporary_path(notes).exists():
         found.leftovers.append(where)
     try:
         entry = _entries(notes).get(KEY, {})
     except ValueError:
         entry = None
-    old = _parsed(change.before if change.by_hand is None else change.by_hand).get(KEY, {})
-    if entry is not None and _has(entry, change.body):
+    if entry is not None and _has(entry, wanted):
         replaced = old.get("text", "")
         if not entry["text"].startswith(replaced) and replaced not in _remembered(notes):
             found.forgotten.append(where)
@@ -186,9 +206,10 @@ def _look(notes: Path, change: Change, where: str, acknowledged: bool, found: Fo
         found.neither.append(where)
 
 
-def _has(entry: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    known = {**entry, **entry.get("labels", {}).get(body.get("by"), {}), "by": body.get("by")}
-    return all(known.get(name) == value for name, value in body.items())
+def _has(entry: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    by = wanted.get("by")
+    known = {**entry, **entry.get("labels", {}).get(by, {}), "by": by}
+    return all(known.get(name) == value for name, value in wanted.items())
 
 
 def _remembered(notes: Path) -> set[str]:
@@ -196,16 +217,8 @@ def _remembered(notes: Path) -> set[str]:
     return {json.loads(line)["text"] for line in lines if line.endswith(b"}")}
 
 
-def _kept(notes: Path) -> set[str]:
-    return {notes.name, f".{notes.name}.lock", history_path(notes).name}
-
-
 def _entries(notes: Path) -> dict[str, Any]:
-    return _parsed(notes.read_bytes() if notes.exists() else None)
-
-
-def _parsed(content: bytes | None) -> dict[str, Any]:
-    return {} if content is None else json.loads(content)["interpretations"]
+    return json.loads(notes.read_bytes())["interpretations"] if notes.exists() else {}
 
 
 def fail_each(folder: Path, codes: Sequence[int] = CODES, *, ignored: bool = False) -> Found:

@@ -22,7 +22,7 @@ from loradash_assets.compute import recording
 from loradash_assets.compute.recording import CHUNK_SUFFIX
 
 MOMENTS = ("runs", "has run", "is half written", "is written", "is renamed")
-RUN, WRITE, SAVE = recording._run, recording._write_parts, recording.save_file  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+RUN, WRITE, SAVE = recording._run, recording._write_parts, recording.save_file  # pyright: ignore[reportPrivateUsage]
 
 
 class Death:
@@ -79,9 +79,10 @@ def _is_there(file: Path, *_: object) -> bool:
 def run(moment: str, chunk: int, *, careless: bool) -> None:
     """Build, and die at the moment."""
     death = Death(moment, chunk, careless=careless)
-    whole = _is_there if careless else recording._is_complete  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    with still_clock(), patch.multiple(
-        recording, _run=death.run, _write_parts=death.write, save_file=death.save, _is_complete=whole
+    whole = _is_there if careless else recording._is_complete  # pyright: ignore[reportPrivateUsage]
+    with (
+        still_clock(),
+        patch.multiple(recording, _run=death.run, _write_parts=death.write, save_file=death.save, _is_complete=whole),
     ):
         main(["build"], prog_name="loradash")
 

@@ -30,6 +30,8 @@ OTHERS, OTHER_TEXT = 800, "x" * 200  # notes that make the file as large as peop
 MOST_EDITS, LONGEST_WAIT = 20, 0.03  # acknowledged before the moment, and seconds after the last of them
 CALLS = 200  # among which the last one is drawn: some twenty commits
 SERVICE, IN_PLACE, DYING = "annotation_server", "benchmarks.reliability.in_place", "benchmarks.reliability.dying"
+
+
 @dataclass
 class Killed:
     """What was found after the kills."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.annotation_server.service import Service, entry_path, refused, running, stop
+
 
 def test_a_second_server_on_the_same_file_is_refused_and_the_first_goes_on(service: Service) -> None:
     assert "another annotation server is running on this file" in refused(service.folder)

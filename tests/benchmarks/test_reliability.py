@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import damage, failing_calls, sequences
-from benchmarks.reliability.__main__ import NAME, ROWS
 from benchmarks.reliability.clients import AddLine, Tally, add_line, add_line_over_others, edit_at_once
 from benchmarks.reliability.kills import kill_often
-from benchmarks.timing import RESULTS
-from tests.annotation_server.service import Service, running
+from tests.annotation_server.service import running
 
 CLIENTS, EDITS, KEYS = 8, 40, 10
 KILLS = 16
