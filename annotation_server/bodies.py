@@ -54,7 +54,7 @@ async def _read_bounded(request: Request, limit: int) -> bytes:
         received += len(chunk)
         if received <= limit:
             body += chunk
-        elif received > max(limit, DISCARDED_BYTES):
+        elif received > DISCARDED_BYTES:
             break
     if received > limit:
         raise ApiError(413, "body_too_large", f"the body is over {limit} bytes", _CLOSE)

@@ -68,7 +68,7 @@ def take_in(store: Store, file: NotesFile, *, replace: bool, by: str | None) -> 
         if not changed:
             return Rewritten(report)
         record = Imported(secrets.token_hex(8), file.name, now, by, import_log.remembered(document, changed))
-        return Rewritten(msgspec.structs.replace(report, id=record.id), changed, import_log.line(record), by)
+        return Rewritten(msgspec.structs.replace(report, id=record.id), changed, before=import_log.line(record), by=by)
 
     return store.rewrite(decide)
 
@@ -90,7 +90,7 @@ def undo(store: Store, import_id: str) -> Future[UndoReport]:
                 changed[key] = None if replaced.before is None else Entry.of(replaced.before)
             elif not import_log.is_as_before(entry, replaced):
                 kept.append(key)
-        return Rewritten(UndoReport([*changed], kept), changed, import_log.line(Undone(import_id, now)))
+        return Rewritten(UndoReport([*changed], kept), changed, after=import_log.line(Undone(import_id, now)))
 
     return store.rewrite(decide)
 

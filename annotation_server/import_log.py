@@ -1,7 +1,7 @@
 """What each import replaced: one JSON object a line in `interpretations.json.imports.jsonl`, only ever appended to.
 
-A line is written before the notes change. If the change then fails, the line stays although nothing was imported; as
-the notes are then still as they were before, undoing it changes nothing.
+An import's line is written before the notes change: if that fails, undoing it finds the notes as they were and changes
+nothing. That it was undone is written after they changed: if that fails, it can be undone once more, likewise.
 """
 
 from __future__ import annotations

@@ -75,12 +75,14 @@ class Changed:
 class Rewritten(Generic[Result]):
     """What a change of many entries comes to: the entries (None: taken out), and what whoever asked for it is told.
 
-    `record` is kept beside the file before it changes; `by` is who is to be named in the history.
+    `before` and `after` go into the log of imports before and after the file changes; `by` is who is to be named in
+    the history.
     """
 
     result: Result
     changed: Mapping[str, Entry | None] = field(default_factory=dict[str, "Entry | None"])
-    record: bytes = b""
+    before: bytes = b""
+    after: bytes = b""
     by: str | None = None
 
 
@@ -234,12 +236,12 @@ class Store:
             self._follow_file()
             document, now = self._state.document, _written(self._clock())
             made = decide(document, now)
-            if made.record:
-                durable.append(imports_path(self.path), made.record, like=self.path)
+            self._remember(made.before, imports_path(self.path))
             replaced = history.lines_lost(document.entries, made.changed, now, "import", made.by)
             needed = made.changed or (document.entries and not self._state.durable)
             if not needed or self._save(document.rewritten(made.changed), replaced):
                 self._forget(made.changed)
+                self._remember(made.after, imports_path(self.path))
                 return made.result
         raise OSError(f"{self.path.name} keeps changing on the disk")
 
@@ -253,7 +255,7 @@ class Store:
         """Makes `document` the file's content, durably; False if somebody else changed the file meanwhile."""
         before = self._state
         self._state = replace(before, durable=False)
-        self._remember(replaced)
+        self._remember(replaced, history.history_path(self.path))
         with durable.staged(self.path, serialise(document)) as temporary:
             written = durable.signature(temporary)
             if durable.signature(self.path) != before.signature:
@@ -274,13 +276,15 @@ class Store:
         old, document = self._state.document.entries, parse_document(data, self.path.name)
         new = document.entries
         changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
-        self._remember(history.lines_lost(old, changed, _written(self._clock()), "file"))
+        self._remember(
+            history.lines_lost(old, changed, _written(self._clock()), "file"), history.history_path(self.path)
+        )
         self._state = _State(document, seen, durable=False)
         self._forget(changed)
 
-    def _remember(self, lines: bytes) -> None:
+    def _remember(self, lines: bytes, log: Path) -> None:
         if lines:
-            durable.append(history.history_path(self.path), lines, like=self.path)
+            durable.append(log, lines, like=self.path)
 
 
 def _commits(batch: list[_Waiting]) -> list[list[_Waiting]]:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from annotation_server import bulk
 from annotation_server.bodies import FILE_BODY_BYTES
 from annotation_server.document import Document, Entry
+from annotation_server.durable import signature
 from annotation_server.import_log import imports, imports_path
 from annotation_server.merge import merged
 from annotation_server.notes_file import read_file
@@ -205,7 +206,7 @@ def test_requests_that_make_no_sense_are_refused(shared_service: Service) -> Non
 
 
 def test_a_large_file_is_taken_and_a_larger_one_refused(service: Service) -> None:
-    notes = {f"layer_{number}_up_proj_positive": {"text": "x" * 1000, "starred": False} for number in range(2000)}
+    notes = {f"layer_{number}_up_proj_positive": {"text": "x" * 3000, "starred": False} for number in range(2000)}
     assert len(take(service, notes)["added"]) == 2000
     reply = service.request("POST", "/api/import", b" " * (FILE_BODY_BYTES + 1))
     assert (reply.status, reply.code) == (413, "body_too_large")
@@ -283,6 +284,32 @@ def fails_cleanly_at(number: int, path: Path) -> bool:
         store.close()
 
 
+def test_whichever_call_of_an_undoing_fails_it_can_be_repeated(path: Path) -> None:
+    number = 0
+    while undoing_can_be_repeated_after(number, path):
+        number += 1
+    assert number >= 18
+
+
+def undoing_can_be_repeated_after(number: int, path: Path) -> bool:
+    path.write_text(content(OLD))
+    store = Store(path)
+    try:
+        imported = import_of(store)
+        with watched(fail_at(number, errno.ENOSPC)) as calls:
+            error = bulk.undo(store, imported).exception(timeout=30)
+        failed = len(calls.calls) > number
+        assert isinstance(error, OSError) == failed
+        assert stored(path) in (OLD, {**OLD, A: THEIRS, C: THEIRS})
+        again = bulk.undo(store, imported).exception(timeout=30)
+        assert again is None or isinstance(again, bulk.AlreadyUndone)
+        assert stored(path) == OLD
+        assert isinstance(bulk.undo(store, imported).exception(timeout=30), bulk.AlreadyUndone)
+        return failed
+    finally:
+        store.close()
+
+
 def test_a_repeated_import_whose_directory_sync_failed_is_written_anew(store: Store) -> None:
     bulk.undo(store, import_of(store)).result(timeout=30)  # so that log and history are there
     with watched() as calls:
@@ -340,8 +367,8 @@ def test_a_torn_or_foreign_line_in_the_log_spoils_no_other(store: Store, path: P
     assert stored(path) == OLD
 
 
-ROUNDS = 5
-MANY = 40
+ROUNDS = 6
+MANY = 500  # so many that writing them takes its time
 
 
 def import_until_killed(service: Service, done: list[dict[str, Any]], counted: threading.Semaphore) -> None:
@@ -364,7 +391,7 @@ def import_until_killed(service: Service, done: list[dict[str, Any]], counted: t
 
 def test_a_service_killed_while_importing_has_all_of_an_import_or_nothing(tmp_path: Path) -> None:
     chance = random.Random(11)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         done: list[dict[str, Any]] = []
         counted = threading.Semaphore(0)
         with running(tmp_path) as service:
@@ -373,6 +400,10 @@ def test_a_service_killed_while_importing_has_all_of_an_import_or_nothing(tmp_pa
             thread.start()
             for _ in range(chance.randint(1, 12)):
                 assert counted.acquire(timeout=30)
+            file = service.notes if number % 2 else imports_path(service.notes)
+            before = signature(file)
+            while signature(file) == before and thread.is_alive():
+                pass  # until the next import or undoing is just here in its commit
             service.process.send_signal(signal.SIGKILL)
             thread.join()
         with running(tmp_path) as service:
