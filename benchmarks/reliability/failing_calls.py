@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
-from httpx import Response
 from starlette.testclient import TestClient
 
 from annotation_server import durable
@@ -170,7 +169,7 @@ def _prepare(notes: Path, change: Change) -> None:
             path.write_bytes(content)
 
 
-def _request(client: TestClient, change: Change) -> Callable[[], Response]:
+def _request(client: TestClient, change: Change) -> Callable[[], Any]:
     """Return what sends the change, after all that must be asked before."""
     if change.how == "patch":
         etag = client.get(entry_path(KEY)).headers["etag"]

@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from annotation_server.history import history_path
 from tests.browser.chromium import find_chromium
-from tests.browser.test_notes import KEY, Server, area, panel, serving
+from tests.browser.test_notes import KEY, Server, panel, serving
 
 TIMES, CONTROL_TIMES = 20, 5
 DOWN, CONTROL_DOWN = 30.0, 3.0  # seconds
@@ -40,6 +40,7 @@ FORGETFUL = "Storage.prototype.setItem = () => { throw new Error('full'); };"
 RECKLESS = """
 const ask = window.fetch;
 window.fetch = async (address, options = {}) => {
+  if (address.includes("?since=")) throw new Error("not asked");
   if (!options.headers?.["If-Match"]) return ask(address, options);
   const now = await ask(address, { cache: "no-store" });
   return ask(address, { ...options, headers: { ...options.headers, "If-Match": now.headers.get("ETag") } });
@@ -117,6 +118,11 @@ def _opened(context: BrowserContext, server: Server) -> Page:
     with page.expect_response(lambda reply: KEY in reply.url):
         area(page).focus()
     return page
+
+
+def area(page: Page) -> Locator:
+    """Return the note's field, not that of a merged text."""
+    return panel(page).locator(".note > textarea")
 
 
 def _words(chance: random.Random, letters: str) -> str:
