@@ -151,6 +151,16 @@ def lost_notes(result: Result) -> list[str]:
     ]
 
 
+def reliability(result: Result) -> list[str]:
+    """When what was measured; the figures stand elsewhere, beside what they are to be."""
+    return [
+        "What was lost, broken or wrong after kills, failing disks, conflicts and damaged files, and what the controls "
+        "lost: in [Reliability](reliability.md).",
+        "",
+        *_table(("row", "measured"), [(name, row["day"]) for name, row in result["rows"].items()]),
+    ]
+
+
 def page(result: Result) -> list[str]:
     """The dashboard in a browser beside the original's way, and with many features."""
     targets, compared, large = result["targets"], result["compared"], result["large"]

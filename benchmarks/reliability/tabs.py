@@ -11,19 +11,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from annotation_server.history import history_path
-from tests.browser.chromium import find_chromium
+from tests.browser.conftest import launched
 from tests.browser.test_notes import KEY, Server, panel, serving
 
 TIMES, CONTROL_TIMES = 20, 5
@@ -174,17 +172,6 @@ def play(browser: Browser, scene: Scene, times: int, script: str = "") -> dict[s
     return {"times": times, "times_with_a_loss": sum(map(bool, lost)), "characters_lost": sum(lost)}
 
 
-@contextmanager
-def chromium() -> Generator[Browser]:
-    """Start the browser."""
-    root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses to run as root
-    executable = find_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"] if root else [])
-        yield browser
-        browser.close()
-
-
 def measure() -> dict[str, Any]:
     """Return the figures of each scene and those of its control."""
     scenes = {
@@ -192,7 +179,7 @@ def measure() -> dict[str, Any]:
         "service_down": (down(DOWN), down(CONTROL_DOWN), "a browser that keeps no drafts", FORGETFUL),
         "two_tabs": (two, two, "a page that saves over what it has not seen", RECKLESS),
     }
-    with chromium() as browser:
+    with launched() as browser:
         return {
             name: {
                 **play(browser, scene, TIMES),
