@@ -1,6 +1,6 @@
 """Does the annotation service ever stumble? Requests from its OpenAPI document, and bytes that are hardly HTTP.
 
-    python -m benchmarks.fuzz [--examples 400] [--raw 6000]
+    python -m benchmarks.fuzz [--examples 250] [--raw 6000]
 
 schemathesis makes valid and invalid requests for every operation of the document; `benchmarks.raw_requests` damages
 whole requests byte by byte. Counted are replies with a status of 500 or more, replies that the document does not
@@ -14,13 +14,10 @@ import argparse
 import http.client
 import re
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -45,11 +42,13 @@ from starlette.routing import Route
 from annotation_server.document import read_interpretations
 from annotation_server.openapi import CODES, OPERATIONS, openapi_document
 from benchmarks.raw_requests import raw_requests
+from benchmarks.services import process
 from benchmarks.timing import write_result
 from tests.annotation_server.service import command
 from tests.annotation_server.test_openapi import fill
 
-EXAMPLES, RAW, SEED = 400, 6000, 0  # examples: of each operation, of valid requests and of invalid ones
+EXAMPLES, RAW, SEED = 250, 6000, 0  # examples: of each operation, of valid requests and of invalid ones
+EXAMPLES_SHOWN = 5
 SECONDS = 0.3  # without an answer, after which a raw request is one that the service waits for the rest of
 EXCLUDED = [positive_data_acceptance]  # a valid request may be stale
 Operation = APIOperation[Any, Any, Any, Any]
@@ -61,7 +60,7 @@ class Found:
 
     statuses: Counter[int] = field(default_factory=Counter[int])
     requests: Counter[str] = field(default_factory=Counter[str])
-    undescribed: int = 0
+    undescribed: list[str] = field(default_factory=list[str])
     unanswered: int = 0
 
     def figures(self) -> dict[str, Any]:
@@ -69,7 +68,7 @@ class Found:
         return {
             "requests": {**self.requests, "in_all": self.requests.total()},
             "status_5xx": sum(count for status, count in self.statuses.items() if status >= 500),
-            "undescribed": self.undescribed,
+            "undescribed": len(self.undescribed),
             "cut_off_or_waited_for": self.unanswered,
             "statuses": {str(status): self.statuses[status] for status in sorted(self.statuses)},
         }
@@ -138,8 +137,8 @@ def _send_cases(address: str, operation: Operation, mode: GenerationMode, exampl
         found.statuses[reply.status_code] += 1
         try:
             case.validate_response(reply, excluded_checks=EXCLUDED)
-        except BaseExceptionGroup:
-            found.undescribed += 1
+        except BaseExceptionGroup as failures:
+            found.undescribed.append(f"{operation.label}: {failures}")
 
     send()
 
@@ -154,7 +153,8 @@ def raw(port: int, document: Document, count: int, found: Found) -> None:
             found.unanswered += 1
             continue
         found.statuses[reply.status_code] += 1
-        found.undescribed += not document.describes(method, target, reply)
+        if not document.describes(method, target, reply):
+            found.undescribed.append(f"{data[:200]!r}: {reply.status_code} {reply.text[:200]}")
 
 
 def _first_line(data: bytes) -> tuple[str, str]:
@@ -192,28 +192,13 @@ def control() -> None:
     uvicorn.Server(uvicorn.Config(app, access_log=False)).run(sockets=[listener])
 
 
-@contextmanager
-def process(arguments: list[str], log: Path) -> Generator[tuple[int, int]]:
-    """Yield port and process number of a service that prints its address; what else it says goes to `log`."""
-    with log.open("wb") as file:
-        started = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=file, text=True)
-        assert started.stdout is not None
-        found = re.search(r"http://\S+:(\d+)/", started.stdout.readline())
-        assert found is not None, log.read_text()
-        threading.Thread(target=started.stdout.read, daemon=True).start()  # so that it never waits for a reader
-        try:
-            yield int(found[1]), started.pid
-        finally:
-            started.terminate()
-            started.wait()
-
-
 def measured(arguments: list[str], log: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one service under all requests."""
     found, document = Found(), Document()
     with process(arguments, log) as (port, _):
         from_document(f"http://127.0.0.1:{port}", document, options.examples, found)
         raw(port, document, options.raw, found)
+    print(*found.undescribed[:EXAMPLES_SHOWN], sep="\n")
     return {**found.figures(), "tracebacks": log.read_text(errors="replace").count("Traceback")}
 
 

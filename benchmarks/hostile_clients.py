@@ -3,10 +3,10 @@
     python -m benchmarks.hostile_clients [--rounds 3] [--seconds 12]
 
 One kind of attack at a time, from a process of its own: bodies far over the limit, a Content-Length that lies, chunks
-without end, 100 connections that say nothing, 100 that say one byte of a head a second. In turns with it, the service has
-an ordinary client alone, which reads and stars a note: how long each request takes, and the most memory that the service
-has. The controls are the same service without the limit on bodies, and with uvicorn's own connections, which wait for
-ever for the end of a head.
+without end, 100 connections that say nothing, 100 that say one byte of a head a second, 100 that ask for a page of 20
+MB and leave it unread. In turns with it, the service has an ordinary client alone, which reads and stars a note: how
+long each request takes, and the most memory that the service has. The control is the same service without the limit on
+bodies, and with uvicorn's own connections, which wait for ever for the end of a head.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from annotation_server import bodies, server
 from annotation_server.__main__ import main as serve
-from benchmarks.fuzz import process
+from benchmarks.services import process
 from benchmarks.timing import write_result
 from tests.annotation_server.service import KEY, command, entry_path, exchange
 
 ROUNDS, SECONDS = 3, 12.0  # longer than a head or a body may take
 MANY, FEW = 100, 4  # connections that wait, and that send as fast as they can
+PAGE_BYTES = 20_000_000
 PAUSE = 0.005  # between two requests of the ordinary client
 PIECE = b" " * 65_536
 HEAD = f"PATCH {entry_path(KEY)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
@@ -78,6 +80,12 @@ def idle(_: socket.socket) -> None:
     """Say nothing."""
 
 
+def unread_page(connection: socket.socket) -> None:
+    """Ask for the page, and leave it unread for a while."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(SECONDS / 2)
+
+
 def slow_head(connection: socket.socket) -> None:
     """Send a byte of the head a second."""
     connection.settimeout(1.0)
@@ -96,11 +104,12 @@ ATTACKS: Mapping[str, tuple[Callable[[socket.socket], None], int]] = {
     "endless_chunks": (endless_chunks, FEW),
     "idle": (idle, MANY),
     "slow_head": (slow_head, MANY),
+    "unread_page": (unread_page, MANY),
 }
 
 
 def attack(name: str, port: int, seconds: float) -> None:
-    """Attack for so long, every connection anew after its end, and print what the service answered."""
+    """Attack for so long, every connection anew after its end; print that it has begun, and the answers as JSON."""
     send, connections = ATTACKS[name]
     end, answers = time.monotonic() + seconds, Counter[str]()
 
@@ -114,6 +123,7 @@ def attack(name: str, port: int, seconds: float) -> None:
     threads = [threading.Thread(target=go_on) for _ in range(connections)]
     for thread in threads:
         thread.start()
+    print("begun", flush=True)
     for thread in threads:
         thread.join()
     print(json.dumps(answers))
@@ -122,6 +132,8 @@ def attack(name: str, port: int, seconds: float) -> None:
 def ordinary(port: int, seconds: float, pid: int) -> tuple[list[float], int]:
     """Read and star a note for so long; return the seconds of each request, and the most memory in KiB."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are two writes
     took: list[float] = []
     most, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
@@ -148,7 +160,7 @@ def under(name: str, arguments: Sequence[str], rounds: int, seconds: float, log:
     alone: list[float] = []
     attacked: list[float] = []
     answers = Counter[str]()
-    with process([*arguments], log) as (port, pid):
+    with process(arguments, log) as (port, pid):
         ordinary(port, seconds / 4, pid)
         before = most = resident(pid)
         for _ in range(rounds):
@@ -156,6 +168,8 @@ def under(name: str, arguments: Sequence[str], rounds: int, seconds: float, log:
             alone += took
             again = [sys.executable, "-m", "benchmarks.hostile_clients", "--attack", name, "--port", str(port)]
             with subprocess.Popen([*again, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True) as attacker:
+                assert attacker.stdout is not None
+                attacker.stdout.readline()
                 took, memory = ordinary(port, seconds, pid)
                 said, _ = attacker.communicate()
             attacked += took
@@ -177,9 +191,9 @@ def _milliseconds(took: Sequence[float], percentile: int) -> float:
 
 def without_limits() -> None:
     """Serve as the controls do: bodies of any size, and uvicorn's own connections."""
-    bodies.BODY_BYTES = 1 << 40
-    server.Connection = "h11"  # pyright: ignore[reportAttributeAccessIssue]
-    serve(sys.argv[1:])
+    bodies.read_body.__defaults__ = (1 << 40,)
+    with patch.object(server, "Connection", "h11"):
+        serve(sys.argv[1:])
 
 
 def main() -> None:
@@ -198,6 +212,7 @@ def main() -> None:
         for kind in ATTACKS:
             folder = Path(name) / kind
             folder.mkdir()
+            (folder / "page.html").write_bytes(b" " * PAGE_BYTES)
             guarded = command(folder)
             bare = [guarded[0], "-c", "from benchmarks.hostile_clients import without_limits as w; w()", *guarded[3:]]
             figures[kind] = under(kind, guarded, options.rounds, options.seconds, folder / "log")

@@ -133,7 +133,7 @@ def test_what_is_sent_well_is_answered_well(
 
 
 def test_undoing_is_as_documented(operations: Mapping[str, APIOperation]) -> None:
-    body = {"name": "n.csv", "content": "key,text\nlayer_1_up_proj_positive,x\n", "dryRun": False}
+    body: dict[str, Any] = {"name": "n.csv", "content": "key,text\nlayer_1_up_proj_positive,x\n", "dryRun": False}
     imported = operations["POST /api/import"].Case(body=body).call_and_validate().json()
     undo = operations["POST /api/import/{id}/undo"]
     for import_id, status in ((imported["import"], 200), (imported["import"], 409), ("0", 404)):

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from annotation_server.document import parse_document
+from loradash_assets.schema import Polarity
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.page import Adapter, Example, Feature, Layer, Note, Projection, Statistics
 from loradash_assets.site.page import Page as Site
@@ -318,8 +319,8 @@ def test_digests_are_those_of_the_shared_vectors(visit: Open, tmp_path: Path) ->
         Example(1.0, row, 0, None, tuple(each["tokens"]), (1.0,) * len(each["tokens"]), each["target"], 1)
         for row, each in enumerate(vectors)
     )
-    keys = {"positive": KEY, "negative": OTHER}
-    feature = Feature(0, "gate_proj", None, keys, Statistics(-1.0, 2.0, count=1), examples, ())  # type: ignore[arg-type]
+    keys: dict[Polarity, str] = {"positive": KEY, "negative": OTHER}
+    feature = Feature(0, "gate_proj", None, keys, Statistics(-1.0, 2.0, count=1), examples, ())
     site = Site("vectors", (Adapter(None, "a", {}, (Layer(0, (Projection("gate_proj", (feature,)),)),)),))
     path = tmp_path / "vectors.html"
     path.write_text(render_dashboard(site, {}), "utf-8")

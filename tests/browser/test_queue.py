@@ -264,6 +264,16 @@ def test_single_keys_label_skip_and_go_once_the_field_is_left(visit: Open, servi
     assert fragment(page).endswith("index=1")
 
 
+def test_back_leads_to_the_note_just_written_though_it_is_no_longer_one_to_stop_at(visit: Open, rich: Path) -> None:
+    page = opened(visit, rich, "&only=open").page
+    first = key(page)
+    page.keyboard.type("written")
+    page.keyboard.press("Control+Enter")
+    page.keyboard.press("Alt+b")
+    expect(field(page)).to_have_value("written")
+    assert key(page) == first
+
+
 def test_with_alt_the_same_keys_work_in_the_field(visit: Open, service: Service) -> None:
     page = opened(visit, address(service)).page
     first = key(page)
