@@ -151,6 +151,16 @@ def lost_notes(result: Result) -> list[str]:
     ]
 
 
+def reliability(result: Result) -> list[str]:
+    """When what was measured; the figures stand elsewhere, beside what they are to be."""
+    return [
+        "What was lost, broken or wrong after kills, failing disks, conflicts and damaged files, and what the controls "
+        "lost: in [Reliability](reliability.md).",
+        "",
+        *_table(("row", "measured"), [(name, row["day"]) for name, row in result["rows"].items()]),
+    ]
+
+
 def fuzz(result: Result) -> list[str]:
     """Requests that make the annotation service stumble."""
     rows = [

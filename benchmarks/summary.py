@@ -64,6 +64,7 @@ SECTIONS = {
         "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency
     ),
     "definitions": Section("Loading the definitions", "python -m benchmarks.definitions", sections.definitions),
+    "reliability": Section("Reliability", "python -m benchmarks.reliability", sections.reliability),
     "lost_notes": Section("Notes on the last page", "python -m benchmarks.lost_notes", sections.lost_notes),
     "fuzz": Section("Requests that nobody should send", "python -m benchmarks.fuzz", sections.fuzz),
     "hostile_clients": Section(

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect
 
-from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Adapter, Example, Layer, Neighbours, Projection
+from loradash_assets.schema import POLARITIES, Polarity
+from loradash_assets.site.page import Adapter, Example, Feature, Layer, Neighbours, Projection
 from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
 from tests.browser.pages import features_of, rich_page, save
@@ -149,13 +149,14 @@ def test_blind_widening_is_off_and_keys_on_a_token_lead_nowhere(visit: Open, pla
 def test_blind_strengths_are_shares_of_the_strongest_example_s(visit: Open, plain: Path) -> None:
     page = opened(visit, plain, "&blind=1&seed=4").page
     wanted = panels_of(4)[0]
-    feature, polarity = next(
+    found: tuple[Feature, Polarity] = next(
         (each, polarity)
         for adapter in (0, 1)
         for each in features_of(rich_page(), adapter)
         for polarity in POLARITIES
         if each.keys[polarity] == wanted
     )
+    feature, polarity = found
     examples = feature.examples(polarity)
     strongest = abs(examples[0].activation)
     shares = [f"{math.floor(100 * abs(each.activation) / strongest + 0.5)} %" for each in examples]
