@@ -29,7 +29,7 @@ from annotation_server.notes_file import UnreadableFile, read_file
 from annotation_server.open_file import OpenFileResponse
 from annotation_server.openapi import openapi_document
 from annotation_server.pages import INDEX_PATTERN, NO_DASHBOARD, Pages
-from annotation_server.policy import frameless, page_policy
+from annotation_server.policy import PLACE_BYTES, frameless, page_policy
 from annotation_server.preconditions import UNCONDITIONAL, InvalidPrecondition, Precondition, etag, parse_precondition
 from annotation_server.requests import Changes, ImportRequest, NewEntry, UndoRequest
 from annotation_server.security import Access, Guard
@@ -49,14 +49,17 @@ class Api:
 
     def __init__(self, store: Store, pages: Pages, activations: Activations | None) -> None:
         self._store, self._pages, self._activations = store, pages, activations
+        self._one_file = asyncio.Lock()  # of those to import is in memory at a time
 
     async def page(self, _: Request) -> Response:
         """GET /"""
-        html = await run_in_threadpool(self._pages.dashboard)
-        if html is None:
+        file = await run_in_threadpool(self._pages.dashboard)
+        if file is None:
             return HTMLResponse(NO_DASHBOARD, headers=_CHECKED)
-        policy = {"Content-Security-Policy": frameless(page_policy(html))}
-        return HTMLResponse(html, headers={**_CHECKED, **policy})
+        policy = page_policy(await run_in_threadpool(file.read, PLACE_BYTES))
+        file.seek(0)
+        headers = {**_CHECKED, "Content-Security-Policy": frameless(policy)}
+        return OpenFileResponse(file, headers=headers, media_type="text/html")
 
     async def data_file(self, request: Request) -> Response:
         """GET /{dashboard's name}_data/{file}"""
@@ -126,7 +129,10 @@ class Api:
 
     async def import_file(self, request: Request) -> Response:
         """POST /api/import"""
-        body = await read_body(request, ImportRequest, FILE_BODY_BYTES)
+        async with self._one_file:
+            return await self._import_file(await read_body(request, ImportRequest, FILE_BODY_BYTES))
+
+    async def _import_file(self, body: ImportRequest) -> Response:
         try:
             file = await run_in_threadpool(read_file, body.name, body.content)
         except UnreadableFile as error:
@@ -245,7 +251,10 @@ def _route(path: str, **handlers: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
-    return Route(path, endpoint, methods=list(handlers))
+    route = Route(path, endpoint, methods=list(handlers))
+    # To Starlette's expression a line break is the end: of a key it would be looked past, and inside one not found.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 def _fields(body: msgspec.Struct) -> dict[str, object]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TypeVar
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from annotation_server import strict_json
@@ -29,8 +30,10 @@ async def read_body(request: Request, kind: type[Body], limit: int = BODY_BYTES)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiError(415, "unsupported_media_type", "send Content-Type: application/json")
-    try:
-        return msgspec.convert(strict_json.parse(await _read(request, limit)), kind)
+    data = await _read(request, limit)
+    try:  # a whole file takes long enough for others to wait for it
+        value = strict_json.parse(data) if len(data) <= BODY_BYTES else await run_in_threadpool(strict_json.parse, data)
+        return msgspec.convert(value, kind)
     except strict_json.NotJson as error:
         raise ApiError(400, "not_json", str(error)) from None
     except (strict_json.UnusableJson, msgspec.ValidationError) as error:

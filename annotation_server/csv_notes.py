@@ -104,7 +104,7 @@ def _lines(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 def _row(where: str, columns: Sequence[str], cells: Sequence[str]) -> Row:
     found = {name: original(cell) for name, cell in zip(columns, cells, strict=False)}
-    key = found["key"]
+    key = found["key"] if "/" in found["key"] else found["key"].strip()  # an adapter's name may begin with a blank
     if any(cells[len(columns) :]):
         return Row(where, key, {}, f"{len(cells)} cells under {len(columns)} columns: is a text not in quotes?")
     try:

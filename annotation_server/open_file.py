@@ -13,7 +13,7 @@ from typing import BinaryIO
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 64 * 1024
 
 
 class OpenFileResponse(StreamingResponse):

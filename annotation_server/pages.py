@@ -72,10 +72,10 @@ class Pages:
         self._texts = _JsonFile(dashboard.with_name(CONTEXTS), dict[str, str], {})
         self._tokens = _JsonFile(dashboard.with_name(TOKENS), dict[str, list[str]], {})
 
-    def dashboard(self) -> bytes | None:
-        """The dashboard's HTML, None if there is none. Read each time: a build may have replaced it."""
+    def dashboard(self) -> BinaryIO | None:
+        """The dashboard's file as it is now, open for reading; None if there is none. A build may replace it."""
         try:
-            return self._dashboard.read_bytes()
+            return self._dashboard.open("rb")
         except FileNotFoundError:
             return None
 

@@ -151,6 +151,47 @@ def lost_notes(result: Result) -> list[str]:
     ]
 
 
+def fuzz(result: Result) -> list[str]:
+    """Requests that make the annotation service stumble."""
+    rows = [
+        (
+            *(service, f"{one['requests']['in_all']:,}", one["status_5xx"], one["undescribed"], one["tracebacks"]),
+            one["cut_off_or_waited_for"],
+        )
+        for service, one in result["services"].items()
+    ]
+    return [
+        "Valid and invalid requests that schemathesis makes from the service's OpenAPI document, and whole requests "
+        "damaged byte by byte, with hostile JSON. *Undescribed* are replies that the document does not have. The "
+        "control sends back what `await request.json()` gives. A request that the service waits for the rest of gets "
+        "no reply.",
+        "",
+        *_table(("service", "requests", "status 500 or more", "undescribed", "tracebacks", "no reply"), rows),
+    ]
+
+
+def hostile_clients(result: Result) -> list[str]:
+    """What clients that mean ill cost the annotation service."""
+    rows = [
+        (
+            attack.replace("_", " "),
+            ", ".join(f"{answer} × {count}" for answer, count in one["answers"].items()) or "none",
+            one["memory_growth_mib"],
+            *(one[f"p99_ms_{kind}"] for kind in ("alone", "attacked")),
+            one["p99_times"],
+        )
+        for attack, one in result["attacks"].items()
+    ]
+    return [
+        "A client that reads and stars a note every few milliseconds, alone and under one attack at a time, in turns "
+        f"of {result['seconds']:.0f} s: how the attack is answered, how much the service's memory grows, and what the "
+        "slowest of a hundred requests takes. *At most* 10 MiB and 4 times as long, as we set it. The control has no "
+        "limit on bodies, and waits for ever for a request.",
+        "",
+        *_table(("attack", "answers", "MiB more", "p99 ms alone", "p99 ms attacked", "times"), rows),
+    ]
+
+
 def page(result: Result) -> list[str]:
     """The dashboard in a browser beside the original's way, and with many features."""
     targets, compared, large = result["targets"], result["compared"], result["large"]

@@ -64,6 +64,10 @@ SECTIONS = {
     ),
     "definitions": Section("Loading the definitions", "python -m benchmarks.definitions", sections.definitions),
     "lost_notes": Section("Notes on the last page", "python -m benchmarks.lost_notes", sections.lost_notes),
+    "fuzz": Section("Requests that nobody should send", "python -m benchmarks.fuzz", sections.fuzz),
+    "hostile_clients": Section(
+        "Clients that mean ill", "python -m benchmarks.hostile_clients", sections.hostile_clients
+    ),
 }
 
 

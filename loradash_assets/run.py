@@ -61,8 +61,8 @@ def run(settings: Settings, targets: Sequence[str] | None, *, upstream: bool) ->
     checks = [_failed_check(check) for check in failed if check.severity == dg.AssetCheckSeverity.ERROR]
     if not outcome.success or checks:
         raise RunError("\n".join([_summary(outcome) if outcome.success else _failure(outcome), *checks]))
-    warnings_ = [check.description or _failed_check(check) for check in failed]
-    return "\n".join([_summary(outcome), *warnings_])
+    notices = [check.description or _failed_check(check) for check in failed]
+    return "\n".join([_summary(outcome), *notices])
 
 
 def _selection(

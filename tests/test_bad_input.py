@@ -16,7 +16,7 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 @cache
-def _tests(file: str) -> set[str]:
+def defined_in(file: str) -> set[str]:
     tree = ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
@@ -29,7 +29,7 @@ def test_every_row_has_a_message_and_a_test_that_is_there(row: str) -> None:
     assert end == ""
     named = NAMED.fullmatch(test)
     assert named is not None
-    assert named[2] in _tests(named[1])
+    assert named[2] in defined_in(named[1])
 
 
 def test_the_tables_are_found() -> None:

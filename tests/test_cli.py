@@ -171,17 +171,26 @@ def test_the_file_says_how_many_rows_unless_an_option_does(project: Path, tmp_pa
 def test_render_draws_the_last_build_with_the_notes_of_now(project: Path, tmp_path: Path) -> None:
     assert loradash("build").exit_code == 0
     data = (project / "output" / "activations_data.json").read_bytes()
-    note = {"layer_1_gate_proj_positive": {"text": "numbers </script>", "starred": True, "lastModified": None}}
+    note = {"layer_1_gate_proj_positive": {"text": "numbers </script>", "starred": True, **LABELLED}}
     (project / "interpretations.json").write_text(json.dumps({"interpretations": note}), encoding="utf-8")
     result = loradash("render", "--output", str(tmp_path / "page.html"))
     (project / "interpretations.json").unlink()
     assert result.stdout.splitlines() == ["Computed all 2 results.", f"Dashboard: {tmp_path}/page.html"]
-    assert "numbers </script>" in json.dumps(shown(tmp_path / "page.html"))
+    assert shown(tmp_path / "page.html")["notes"] == [[*each] for each in note.items()]
     page = project / "output" / "lora_activations_dashboard.html"
     assert page.read_bytes() == (tmp_path / "page.html").read_bytes()
     assert (project / "output" / "activations_data.json").read_bytes() == data
     assert loradash("render").stdout.splitlines()[1:] == [f"Dashboard: {page}"]
     assert "numbers" not in json.dumps(shown(page))
+
+
+LABELLED: dict[str, Any] = {
+    "lastModified": "2026-03-02T00:00:00Z",
+    "textBy": "Ann",
+    "textAt": "2026-03-01T00:00:00Z",
+    "examplesSeen": ["0a0a0a0a"],
+    "labels": {"Bo": {"tags": ["dense"], "confidence": None, "at": "2026-03-02T00:00:00Z"}},
+}
 
 
 def original() -> dict[str, Any]:
@@ -222,7 +231,7 @@ def original() -> dict[str, Any]:
 
 def test_render_draws_a_file_of_the_original_anywhere(empty: Path) -> None:
     (empty / "data.json").write_text(json.dumps(original()), encoding="utf-8")
-    note = {"layer_10_up_proj_positive": {"text": "greets the world", "skipped": False}}
+    note = {"layer_10_up_proj_positive": {"text": "greets the world", "starred": False, **LABELLED}}
     (empty / "interpretations.json").write_text(json.dumps({"interpretations": note}), encoding="utf-8")
     before = contents(empty)
     result = loradash("render", "--data", "data.json")
@@ -230,7 +239,7 @@ def test_render_draws_a_file_of_the_original_anywhere(empty: Path) -> None:
     page = shown(empty / "lora_activations_dashboard.html")
     assert page["adapters"][0]["layers"] == [10]
     assert " world" in page["parts"]["texts-0"]["strings"]
-    assert "greets the world" in json.dumps(page)
+    assert page["notes"] == [[*each] for each in note.items()]
     assert contents(empty).keys() - before.keys() == {"lora_activations_dashboard.html"}
     assert before.items() <= contents(empty).items()
     assert loradash("render", "--data", "data.json", "--output", "a/b.html").exit_code == 0

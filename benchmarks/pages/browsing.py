@@ -78,12 +78,12 @@ def use(browser: Browser, file: File, switches: int) -> dict[str, Any]:
     """Return what a page holds, and how long going on takes, with the columns that it opens with and with all."""
     with opened(browser, file) as page:
         page.evaluate("probe.opened")
-        figures = _held(page) | {"switch": _summary(page.evaluate(f"probe.switches({switches})"))}
+        figures = _held(page) | {"switch": summary(page.evaluate(f"probe.switches({switches})"))}
     if file.way.all_columns:
         with opened(browser, file) as page:
             page.evaluate("probe.opened")
             page.evaluate(f"() => {{ {file.way.all_columns} }}")
-            figures["switch_all_columns"] = _summary(page.evaluate(f"probe.switches({switches})"))
+            figures["switch_all_columns"] = summary(page.evaluate(f"probe.switches({switches})"))
             figures["all_columns"] = _held(page)
     return figures
 
@@ -93,7 +93,7 @@ def search(browser: Browser, file: File, queries: Sequence[str] = QUERIES) -> di
     with opened(browser, file) as page:
         page.evaluate("probe.opened")
         page.evaluate(f"() => {{ {file.way.search} }}")
-        return _summary(page.evaluate("(queries) => probe.keystrokes(queries)", list(queries)))
+        return summary(page.evaluate("(queries) => probe.keystrokes(queries)", list(queries)))
 
 
 def floor(browser: Browser, file: File, times: int) -> float:
@@ -111,7 +111,7 @@ def _held(page: Page) -> dict[str, Any]:
     return {"nodes": page.evaluate("probe.nodes()"), "heap_mib": round(metrics["JSHeapUsedSize"] / 2**20, 1)}
 
 
-def _summary(steps: Sequence[dict[str, float]]) -> dict[str, Any]:
+def summary(steps: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Return median and 95th percentile of the milliseconds, and the most nodes."""
     columns = {name: [step[name] for step in steps] for name in ("handled", "drawn", "painted")}
     percentiles = {

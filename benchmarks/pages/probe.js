@@ -42,11 +42,11 @@ const channel = new MessageChannel();
 const task = () => new Promise((next) => { channel.port1.onmessage = next; channel.port2.postMessage(0); });
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-/** The same of so many steps to the next layer, with the nodes that each leaves in the document. */
-async function switches(times) {
+/** The same of so many steps to the next layer after `rest` milliseconds, with the nodes that each leaves in the document. */
+async function switches(times, rest = 100) {
   const found = [];
   for (let step = 0; step < times; step += 1) {
-    await pause(100);
+    await pause(rest);
     const before = way.layer();
     found.push({ ...await timed(way.next, () => way.layer() !== before), nodes: nodes() });
   }

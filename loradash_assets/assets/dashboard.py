@@ -64,7 +64,7 @@ REPORT = _Output(
     outputs.write_report,
     is_page=True,
     has_notes=True,
-    libraries=["krippendorff"],
+    libraries=["nltk"],
 )
 OF_ALL_ADAPTERS = (
     _Output("published_tables", "dashboard", {"parquet"}, outputs.write_tables, stages=WITH_COACTIVATION),

@@ -7,7 +7,7 @@ chapter 12). Only features that at least two people labelled count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,6 +83,24 @@ def _alpha(counts: Sequence[Sequence[int]], level: Literal["nominal", "ordinal"]
     if sum(map(any, zip(*judged, strict=True))) == 1:
         return Agreement(len(judged), None, "everyone says the same of every feature")
 
-    import krippendorff
+    from nltk.metrics.agreement import AnnotationTask
 
-    return Agreement(len(judged), float(krippendorff.alpha(value_counts=judged, level_of_measurement=level)))
+    # Who gave which value does not count, only how many did: so any numbering of a feature's judges will do.
+    given = [[value for value, times in enumerate(row) for _ in range(times)] for row in judged]
+    judgements = [(judge, item, value) for item, values in enumerate(given) for judge, value in enumerate(values)]
+    distance = _ordinal([sum(column) for column in zip(*judged, strict=True)]) if level == "ordinal" else _nominal
+    return Agreement(len(judged), float(AnnotationTask(judgements, distance).alpha()))
+
+
+def _nominal(a: int, b: int) -> float:
+    return float(a != b)
+
+
+def _ordinal(times: Sequence[int]) -> Callable[[int, int], float]:
+    """Return the squared distance of two values: how many judgements lie between them, their own by half."""
+
+    def distance(a: int, b: int) -> float:
+        low, high = sorted((a, b))
+        return (sum(times[low : high + 1]) - (times[low] + times[high]) / 2) ** 2
+
+    return distance

@@ -92,9 +92,11 @@ def report_csv(page: Page, interpretations: pa.Table) -> str:
 
 
 def _of_people(row: Mapping[str, Any], entry: Entry) -> list[object]:
-    labels = entry.note.fields().get("labels")
+    """Return their cells, those of an entry's fields as an import reads them."""
+    fields = entry.note.fields()
+    labels = fields.get("labels")
     return [
-        *(row[name] for name in ("skipped", "text_by", "text_at")),
+        *(fields.get(name) for name in ("skipped", "textBy", "textAt")),
         "; ".join(row["people"]),
         "; ".join(row["tags"]),
         labels and json.dumps(labels, ensure_ascii=False),

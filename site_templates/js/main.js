@@ -2,6 +2,11 @@
 
 const NOBODY = { name: null, metadata: [], warnings: [], layers: [] }; // the adapter, where nothing may tell which it is
 
+/** Return the state of a new step of the history, by which it is known again. */
+function newEntry() {
+  return { entry: `${Date.now()} ${Math.random()}` };
+}
+
 class Dashboard {
   constructor(data, notebook) {
     Object.assign(this, { data, notebook, adapter: null, named: null, view: null, drawing: 0, entry: null, scrolls: new Map() });
@@ -77,7 +82,7 @@ class Dashboard {
   step(name) {
     this.scrolls.set(this.entry, scrollY);
     const stays = name === "layer" && byId("view").className === "layer";
-    if (!history.state?.entry) history.replaceState({ entry: `${Date.now()} ${Math.random()}` }, "");
+    if (!history.state?.entry) history.replaceState(newEntry(), "");
     this.entry = history.state.entry;
     return this.scrolls.get(this.entry) ?? history.state.scroll ?? (stays ? scrollY : 0);
   }
@@ -91,7 +96,7 @@ class Dashboard {
 
   /** Go to an address, at once: a change of `location.hash` is told only after a turn through the browser. */
   visit(address) {
-    if (address !== location.hash) history.pushState(null, "", address);
+    if (address !== location.hash) history.pushState(newEntry(), "", address);
     return this.follow();
   }
 

@@ -18,16 +18,30 @@ function command(queue, key) {
   return found && (() => queue.tag(found[1]));
 }
 
+/** Return what a key means together with Alt. On macOS that writes other characters, which stay what they are but for the tags'. */
+function withAlt({ key, code }) {
+  if (/^[a-z0-9]$/i.test(key)) return key.toLowerCase();
+  const letter = code.replace(/^Key/, "").toLowerCase();
+  return STANDARD_TAG_KEYS.includes(letter) ? letter : "";
+}
+
 /** Return what a key does in the queue, undefined if nothing. */
 function queueKey(queue, event) {
-  const { target, key, code, altKey, ctrlKey, metaKey, isComposing } = event;
+  const { target, key, altKey, ctrlKey, metaKey, isComposing } = event;
   const field = target.closest?.("textarea, input, select");
+  if (isComposing || (field && !byId("view").contains(field))) return undefined;
   if (key === "Enter" && (ctrlKey || metaKey) && !altKey) return () => queue.next();
-  if (ctrlKey || metaKey || isComposing) return undefined;
-  if (altKey) return command(queue, code.replace(/^(Key|Digit)/, "").toLowerCase()); // the letter itself may be another with Alt
+  if (ctrlKey || metaKey) return undefined;
+  if (altKey) return command(queue, withAlt(event));
   if (field) return key === "Escape" && field.closest(".writing") ? () => queue.leave() : undefined;
   if (key === "Enter") return target.closest?.("a, button, summary, .token") ? undefined : () => queue.next();
   return key === "ArrowLeft" ? () => queue.back() : command(queue, key);
+}
+
+/** Return what a key does while the next panel is not there yet: what would write does nothing. */
+function waitingKey({ key, ctrlKey, metaKey }) {
+  const writes = !ctrlKey && !metaKey && (key.length === 1 || key === "Enter");
+  return writes ? () => {} : undefined;
 }
 
 /** Return the keys of the queue in one line. */

@@ -1,7 +1,6 @@
 // One panel after the other, to write what it reacts to: in an order that can be shared, blind if wished, by keys alone.
 
 const QUEUE_SEED = 1; // where the address names none, so that everybody begins with the same panels
-
 const QUEUE_AHEAD = 2; // panels whose data are opened before they are asked for
 const QUEUE_COLUMNS = { feature: "feature", ...Object.fromEntries(TABLE_NUMBERS.map(([name, label]) => [name, label])) };
 
@@ -11,7 +10,7 @@ function panelTitle(feature, side) {
 
 class QueueView {
   constructor(page) {
-    Object.assign(this, { page, panel: null, trail: [], done: new Undoable(page.notebook) });
+    Object.assign(this, { page, panel: null, going: null, trail: [], done: new Undoable(page.notebook) });
     page.notebook.listeners.push(() => this.noted());
     addEventListener("keydown", (event) => this.key(event));
   }
@@ -131,7 +130,8 @@ class QueueView {
   /** Called when the view is in the document. */
   shown() {
     if (!this.panel) return;
-    replaceAddress(this.addressAt(this.at).slice(1));
+    const address = this.addressAt(this.at);
+    if (address !== location.hash) replaceAddress(address.slice(1));
     byId("view").querySelector(".writing textarea").focus({ preventScroll: true });
     setTimeout(() => this.prepare(), 50);
   }
@@ -154,7 +154,6 @@ class QueueView {
   }
 
   count() {
-    if (this.at < 0) return;
     let [done, skipped] = [0, 0];
     for (let place = 0; place < this.panels.length; place += 1) {
       const note = this.noteAt(place);
@@ -162,11 +161,11 @@ class QueueView {
       else if (note?.skipped) skipped += 1;
     }
     this.progress.replaceChildren(`${count(done)} of ${count(this.panels.length)} done, ${count(skipped)} skipped`,
-      element("small", {}, ` · this is number ${count(this.at + 1)} · done: a text, or a label of mine`));
+      element("small", {}, `${this.at < 0 ? "" : ` · this is number ${count(this.at + 1)}`} · done: a text, or a label of mine`));
   }
 
   offerReveal() {
-    if (this.revealer) this.revealer.disabled = !isDone(this.page.notebook.notes.get(this.panel.key));
+    if (this.revealer && this.panel) this.revealer.disabled = !isDone(this.page.notebook.notes.get(this.panel.key));
   }
 
   /** Leave the text field, so that single keys are the queue's. */
@@ -178,19 +177,20 @@ class QueueView {
     this.news.textContent = text;
   }
 
-  /** Go to where other choices lead: the place stays if only what to stop at is another, and it is one to stop at. */
+  /** Go to where other choices lead: from here on if only what to stop at is another, else to the beginning. */
   choose(choices) {
     Object.assign(this.choices, choices);
     keep("loradash:queue", this.choices.only);
-    const stays = Object.keys(choices).join() === "only" && this.panel && this.from(this.at, 1);
     this.trail = [];
-    this.go(this.addressAt(typeof stays === "number" && stays >= 0 ? stays : null));
+    const onward = "only" in choices && this.panel ? this.from(this.at, 1) : -1;
+    this.go(this.addressAt(onward < 0 ? null : onward));
   }
 
   /** Go to another panel. What is typed until it is there is for none. */
   go(address) {
-    byId("view").inert = true;
-    this.page.visit(address);
+    const going = this.page.visit(address).then(() => { if (this.going === going) this.going = null; });
+    this.going = going;
+    setTimeout(() => { if (this.going && this.page.view === this) byId("view").inert = true; }); // not at once: it costs a layout
   }
 
   act(key) {
@@ -262,8 +262,8 @@ class QueueView {
   }
 
   key(event) {
-    if (this.page.view !== this || !this.panel || event.defaultPrevented || byId("view").inert || document.querySelector("dialog[open]")) return;
-    const action = queueKey(this, event);
+    if (this.page.view !== this || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const action = this.going ? waitingKey(event) : this.panel && queueKey(this, event);
     if (!action) return;
     event.preventDefault();
     action();

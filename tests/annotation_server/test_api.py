@@ -113,7 +113,13 @@ def test_keys_with_an_adapter_travel_in_the_path_either_way(shared_service: Serv
     assert shared_service.entries().keys() >= {key, plain}
 
 
-@pytest.mark.parametrize("key", ["layer_1", "L1_up_proj_positive", "__proto__", "layer_01_x_positive", "\ufffd/x", "/"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("layer_1", "L1_up_proj_positive", "__proto__", "layer_01_x_positive", "\ufffd/x", "/"),
+        *(f"{KEY}\n", f"a\nb/{KEY}", f"\r\n{KEY}"),
+    ],
+)
 def test_a_key_outside_the_grammar_is_refused(shared_service: Service, key: str) -> None:
     posted = {"featureKey": key, "text": "x", "starred": False}
     replies = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from annotation_server import connections
+from annotation_server import connections, server
+from annotation_server.connections import Connection
 from annotation_server.keys import FeatureKey
 from annotation_server.security import HEADERS
 from tests.annotation_server.in_process import serving
@@ -105,6 +107,20 @@ def test_a_body_that_nobody_reads_gives_no_more_time(impatient: int) -> None:
         reply.begin()
         assert (reply.status, reply.read() != b"") == (200, True)
         assert connection.recv(1) == b""
+
+
+def test_no_reply_waits_for_an_acknowledgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Watched(Connection):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(server, "Connection", Watched)
+    with serving(tmp_path) as port, connected(port, ASK) as connection:
+        connection.recv(1)
+    assert seen == [1]
 
 
 def test_who_asks_gets_in_past_any_number_that_only_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

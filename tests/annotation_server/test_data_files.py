@@ -101,16 +101,17 @@ def test_a_page_elsewhere_cannot_have_it(serving: Service) -> None:
     assert serving.request("POST", f"/page_data/{NAME}").code == "method_not_allowed"
 
 
-def test_a_large_file_goes_out_in_pieces(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("address", "name"), [("/page_data/large.js", "page_data/large.js"), ("/", "page.html")])
+def test_a_large_file_goes_out_in_pieces(tmp_path: Path, address: str, name: str) -> None:
     size = 64 * 1024 * 1024
     (tmp_path / "page_data").mkdir()
-    with (tmp_path / "page_data" / "large.js").open("wb") as file:
+    with (tmp_path / name).open("wb") as file:
         file.truncate(size)
         file.seek(size - 3)
         file.write(b"end")
     with running(tmp_path) as service:
         before = peak(service)
-        body = service.request("GET", "/page_data/large.js").body
+        body = service.request("GET", address).body
         assert (len(body), body[-3:], body.count(b"\0")) == (size, b"end", size - 3)
         assert peak(service) - before < size // 4
 

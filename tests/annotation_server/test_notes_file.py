@@ -118,7 +118,7 @@ def test_json_is_read_in_both_spellings_and_with_or_without_the_frame(key: str, 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tables_of_spreadsheet_programs_are_read(separator: str, header: str, end: str) -> None:
     columns = header.format(separator).lower().replace("note", "text").strip("\ufeff").split(separator)
-    cells = {"key": "L10_gate_proj_positive", "text": '"say ""so"";,\t\n= 2"', "starred": "TRUE", "mood": "good"}
+    cells = {"key": " L10_gate_proj_positive", "text": '"say ""so"";,\t\n= 2"', "starred": "TRUE", "mood": "good"}
     lines = [header.format(separator), separator.join(cells[name.strip()] for name in columns), separator * 2, ""]
     file = read_file("notes.csv", end.join(lines))
     assert (file.refused, list(file.entries)) == ([], [KEY])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,9 @@ class Visit:
 Open = Callable[..., Visit]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Generator[Browser]:
-    """A headless Chromium; without one the tests fail and say how to get it.
-
-    One for each module: while Playwright runs, no other test of this process can run an event loop.
-    """
+@contextmanager
+def launched(*arguments: str) -> Generator[Browser]:
+    """A headless Chromium, with these arguments on its command line; fails and says how to get one if there is none."""
     try:
         executable = find_chromium()
     except NoBrowserError as problem:
@@ -64,9 +62,21 @@ def browser() -> Generator[Browser]:
     root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses to run as root
     expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"] if root else [])
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=[*arguments, *(["--no-sandbox"] if root else [])]
+        )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    """A Chromium, without which the tests fail.
+
+    One for each module: while Playwright runs, no other test of this process can run an event loop.
+    """
+    with launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture

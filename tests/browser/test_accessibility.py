@@ -69,6 +69,19 @@ def feature(page: Page) -> None:
     page.locator(".about-feature").wait_for()
 
 
+def queue(page: Page) -> None:
+    page.keyboard.press("q")
+    page.locator(".writing textarea").fill("a note")
+    page.keyboard.press("Alt+d")
+
+
+def queue_blind(page: Page) -> None:
+    queue(page)
+    page.locator("#queue-blind").check()
+    page.get_by_role("button", name="Reveal").wait_for()
+    page.locator(".token[tabindex='0']").first.focus()
+
+
 def example(page: Page) -> None:
     page.locator(".activation").nth(1).click()
     page.locator("li[aria-current]").wait_for()
@@ -92,6 +105,8 @@ VIEWS: dict[str, Callable[[Page], None]] = {
     "overview, nothing found": nothing_found,
     "feature": feature,
     "feature, at an example": example,
+    "queue": queue,
+    "queue, blind": queue_blind,
     "help": helped,
 }
 

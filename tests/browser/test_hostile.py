@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from msgspec.structs import replace
+from playwright.sync_api import expect
 
 from loradash_assets.schema import POLARITIES, Polarity
 from loradash_assets.site import build
@@ -190,6 +191,22 @@ def test_features_and_their_neighbours_have_their_names_and_nothing_runs(visit: 
     assert_clean(opened)
 
 
+def test_the_queue_shows_hostile_text_exactly_and_nothing_runs(visit: Open, hostile: Path) -> None:
+    opened = visit(f"{hostile.as_uri()}#view=queue&sort=feature&order=asc")
+    page = opened.ready()
+    order = "view=queue&sort=feature&order=asc&index="
+    addresses = [f"{order}{index}" for index in range(2, len(HOSTILE) + 1)]
+    seen = page.evaluate(WALK, [addresses, [".writing h2 a"]])
+    assert seen == [[f"Layer 0, {text}", f"Queue · {' '.join(HOSTILE)}"] for text in HOSTILE[1:]]
+    assert page.locator(".writing textarea").input_value() == typed(HOSTILE[-1])
+    page.evaluate(WALK, [[f"{order}1"], []])
+    tokens = page.locator(".queue-panel li").first.locator(".token")
+    assert tokens.all_text_contents() == list(HOSTILE)
+    page.locator("#queue-blind").check()
+    expect(page.locator(".wider")).to_have_count(0)
+    assert_clean(opened)
+
+
 def test_adapters_of_hostile_names_are_in_the_address_and_nothing_runs(visit: Open, hostile: Path) -> None:
     opened = visit(hostile)
     adapters = opened.ready().evaluate(
@@ -215,9 +232,28 @@ def test_an_address_of_hostile_text_is_only_an_address(visit: Open, tmp_path: Pa
     save_dashboard(*hostile_page(HOSTILE[:4]), file, largest=10**9)
     opened = visit(file)
     page = opened.ready()
-    names = ("adapter", "layer", "projection", "component", "example", "position", "show", "view", "q", "sort")
-    views = [{}, {"view": "overview"}, {"layer": "0", "projection": HOSTILE[0]}]
-    turns = [(views[turn % 3], text) for turn, text in enumerate(HOSTILE)]
+    names = (
+        "adapter",
+        "layer",
+        "projection",
+        "component",
+        "example",
+        "position",
+        "show",
+        "view",
+        "q",
+        "sort",
+        "seed",
+        "index",
+    )
+    views = [
+        {},
+        {"view": "overview"},
+        {"view": "queue"},
+        {"view": "queue", "blind": "1"},
+        {"layer": "0", "projection": HOSTILE[0]},
+    ]
+    turns = [(views[turn % len(views)], text) for turn, text in enumerate(HOSTILE)]
     page.evaluate(WALK, [[urlencode({**dict.fromkeys(names, text), **view}) for view, text in turns], []])
     page.evaluate(WALK, [[f"{urlencode(view)}&{text}" for view, text in turns], []])
     assert_clean(opened)

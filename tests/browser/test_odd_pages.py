@@ -42,7 +42,15 @@ def example(tokens: Sequence[str], target: int = 0, value: float = 1.5) -> Examp
 
 def every_view(visit: Open, file: Path, **options: object) -> None:
     """Open every view; none may fail, or say that it cannot be shown."""
-    for view in ("", "#view=overview", "#view=overview&q=a", "#layer=0&projection=up_proj", "#layer=0"):
+    for view in (
+        "",
+        "#view=overview",
+        "#view=overview&q=a",
+        "#layer=0&projection=up_proj",
+        "#layer=0",
+        "#view=queue",
+        "#view=queue&blind=1",
+    ):
         opened = visit(f"{file.as_uri()}{view}", **options)
         page = opened.ready()
         opened.settled()

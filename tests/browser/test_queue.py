@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, Route, expect
 
 from loradash_assets.schema import POLARITIES
+from loradash_assets.site.files import save_dashboard
 from tests.annotation_server.service import Service, running
 from tests.browser.conftest import Open, Visit
 from tests.browser.pages import NOTES, OTHER, features_of, rich_page, save
@@ -263,6 +264,16 @@ def test_single_keys_label_skip_and_go_once_the_field_is_left(visit: Open, servi
     assert fragment(page).endswith("index=1")
 
 
+def test_back_leads_to_the_note_just_written_though_it_is_no_longer_one_to_stop_at(visit: Open, rich: Path) -> None:
+    page = opened(visit, rich, "&only=open").page
+    first = key(page)
+    page.keyboard.type("written")
+    page.keyboard.press("Control+Enter")
+    page.keyboard.press("Alt+b")
+    expect(field(page)).to_have_value("written")
+    assert key(page) == first
+
+
 def test_with_alt_the_same_keys_work_in_the_field(visit: Open, service: Service) -> None:
     page = opened(visit, address(service)).page
     first = key(page)
@@ -275,6 +286,22 @@ def test_with_alt_the_same_keys_work_in_the_field(visit: Open, service: Service)
     assert place(page) == 2
     until(lambda: label(service, first).get("confidence") == 5)
     assert label(service, first)["tags"] == ["dense", "unclear"]
+
+
+MACOS = """(field, [key, code]) => {
+  const event = new KeyboardEvent("keydown", { key, code, altKey: true, bubbles: true, cancelable: true });
+  return !field.dispatchEvent(event);
+}"""
+
+
+def test_what_macos_writes_with_alt_is_written_but_for_the_tags(visit: Open, service: Service) -> None:
+    page = opened(visit, address(service)).page
+    first = key(page)
+    taken = [
+        field(page).evaluate(MACOS, each) for each in (["∂", "KeyD"], ["[", "Digit5"], ["~", "KeyN"], ["@", "KeyL"])
+    ]
+    assert taken == [True, False, False, False]
+    until(lambda: label(service, first).get("tags") == ["dense"])
 
 
 def test_one_s_own_tags_have_numbers(visit: Open, service: Service) -> None:
@@ -410,6 +437,31 @@ def test_twenty_notes_are_in_the_file_after_a_crash_once_the_page_is_opened_agai
         page.goto("chrome://crash")
     made.context.new_page().goto(address(service))
     until(lambda: {each: stored(service).get(each, {}).get("text", "").strip() for each in wanted} == wanted)
+
+
+def test_what_is_typed_until_the_next_panel_is_there_is_for_neither(visit: Open, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    save_dashboard(rich_page(), {}, file, largest=0)  # each layer in a file of its own
+    held: list[Route] = []
+    made = visit("about:blank")
+    made.context.route("**/layer-*.js", lambda route: held.append(route))  # a bound method of a list has no attributes
+    made.page.goto(f"{file.as_uri()}#view=queue&seed=1")
+    until(lambda: made.page.evaluate("true") and len(held) > 0)
+    held.pop().continue_()
+    page = made.ready()
+    page.keyboard.type("done")
+    page.keyboard.press("Control+Enter")
+    page.keyboard.type("too early")
+    page.keyboard.press("Control+Enter")
+    expect(field(page)).to_have_value("done")
+    until(lambda: made.page.evaluate("true") and len(held) > 0)
+    for route in held:
+        route.continue_()
+    expect(field(page)).to_be_focused()
+    expect(field(page)).to_have_value("")
+    assert place(page) == 2
+    page.keyboard.press("Alt+b")
+    expect(field(page)).to_have_value("done")
 
 
 def test_from_disk_the_browser_keeps_what_is_done(visit: Open, rich: Path) -> None:

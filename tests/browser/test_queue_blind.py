@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect
 
-from loradash_assets.schema import POLARITIES
-from loradash_assets.site.page import Adapter, Example, Layer, Neighbours, Projection
+from loradash_assets.schema import POLARITIES, Polarity
+from loradash_assets.site.page import Adapter, Example, Feature, Layer, Neighbours, Projection
 from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
 from tests.browser.pages import features_of, rich_page, save
@@ -19,16 +19,13 @@ from tests.browser.test_queue import WIDE, all_keys, field, fragment, keys_with_
 
 HUES = re.compile(r"\b(?:[pn][1-8]|above|below|red|blue|orange|purple)\b")
 TOLD = re.compile(
-    r"layer[ _=]?-?\d|\bL\d|model_|positive|negative|component|_proj|[−\u2212]|data-key|data-example|"
+    r"layer[ _=]?-?\d|\bL\d|model_|positive|negative|component|_proj|[−\u2212]|>-\d|data-key|data-example|"
     r"href=\"[^\"]*(?:layer|projection)",
     re.IGNORECASE,
 )
 
 # Everything that the document says, but for what is the same whatever it shows: script, style, data, policy, the help.
 SERIALISED = """() => {
-  for (const token of document.querySelectorAll(".token")) token.focus();
-  document.querySelector("#view .target").focus();
-  if (document.querySelector("#tooltip").hidden) throw new Error("no tooltip");
   const copy = document.documentElement.cloneNode(true);
   for (const each of copy.querySelectorAll("script, style, meta, noscript, #legend, link")) each.remove();
   copy.removeAttribute("data-palette"); // the reader's choice
@@ -39,6 +36,14 @@ SERIALISED = """() => {
 }"""
 
 
+# Looks at every token, last at the first framed one.
+LOOK = """() => {
+  for (const token of document.querySelectorAll(".token")) token.focus();
+  document.querySelector("#view .target").focus();
+  if (document.querySelector("#tooltip").hidden) throw new Error("no tooltip");
+}"""
+
+
 def panels_of(seed: int) -> list[str]:
     """Return the keys of a blind queue, those of both adapters."""
     shown = keys_with_examples() | keys_with_examples(1)
@@ -46,8 +51,8 @@ def panels_of(seed: int) -> list[str]:
 
 
 def said(page: Page) -> str:
-    """Return what the document says, after a look at every token, with the tooltip of the first framed one."""
-    return page.evaluate(SERIALISED)
+    """Return what the document says, and what after a look at every token, with the tooltip of the first framed one."""
+    return page.evaluate(f"() => {{ const before = ({SERIALISED})(); ({LOOK})(); return before + ({SERIALISED})(); }}")
 
 
 def told(text: str) -> set[str]:
@@ -62,7 +67,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_blind_the_document_tells_nothing_of_any_panel(visit: Open, plain: Path) -> None:
     page = visit(f"{plain.as_uri()}#layer=7", viewport=WIDE).ready()  # a layer was in view before
-    page.locator(".target").first.hover()
+    page.locator(".panel.negative .target").first.hover()
     page.evaluate("location.hash = 'view=queue'")
     expect(field(page)).to_be_focused()
     page.locator("#queue-blind").check()
@@ -144,13 +149,14 @@ def test_blind_widening_is_off_and_keys_on_a_token_lead_nowhere(visit: Open, pla
 def test_blind_strengths_are_shares_of_the_strongest_in_the_list(visit: Open, plain: Path) -> None:
     page = opened(visit, plain, "&blind=1&seed=4").page
     wanted = panels_of(4)[0]
-    feature, polarity = next(
+    found: tuple[Feature, Polarity] = next(
         (each, polarity)
         for adapter in (0, 1)
         for each in features_of(rich_page(), adapter)
         for polarity in POLARITIES
         if each.keys[polarity] == wanted
     )
+    feature, polarity = found
     examples = feature.examples(polarity)
     strongest = max(abs(value) for each in examples for value in (*each.activations, each.activation))
     shares = [f"{math.floor(100 * abs(each.activation) / strongest + 0.5)} %" for each in examples]

@@ -16,7 +16,7 @@ LOCATION = "loradash_assets.definitions"
 BIN = Path(sys.executable).parent
 HEAVY = (
     *("torch", "transformers", "tokenizers", "peft", "accelerate", "gguf", "datasets", "pandas"),
-    *("huggingface_hub", "ray", "uvicorn", "starlette", "pyarrow.dataset"),
+    *("huggingface_hub", "nltk", "ray", "uvicorn", "starlette", "pyarrow.dataset"),
 )
 
 

@@ -8,11 +8,15 @@ import json
 import re
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from annotation_server.csv_cells import FORMULA_STARTS
+from annotation_server.csv_notes import read_csv
+from loradash_assets.compute.interpretations import interpretations_table
+from loradash_assets.schema import FEATURES
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.page import Adapter, Page
 from loradash_assets.site.report import report_csv, report_html
@@ -273,6 +277,22 @@ def test_half_of_the_examples_are_enough(seen: list[int], stale: str) -> None:
     fields: dict[str, Any] = {"examples_seen": [*kept, *["00000000", "11111111"][len(kept) :]]}
     (row,) = rows(report_csv(ours, table(note("layer_0_q_proj_positive", "x", **fields))))
     assert row["stale"] == stale
+
+
+def test_an_import_of_the_csv_reads_the_notes_as_they_are(tmp_path: Path) -> None:
+    stored = {
+        "layer_0_q_proj_positive": {"text": "=1+1", "starred": True},
+        "layer_0_q_proj_negative": {
+            **{"text": "'é\n", "starred": False, "skipped": True, "lastModified": "2026-03-02T00:00:00Z"},
+            **{"textBy": "-Ann", "textAt": "2026-03-01T00:00:00Z", "examplesSeen": ["0a0a0a0a", "0b0b0b0b"]},
+            "labels": {"+Bo": {"tags": ["=x", "y z"], "confidence": 2, "at": "2026-03-02T00:00:00Z"}},
+        },
+        "somebody's own": {"text": "", "starred": False},
+    }
+    file = tmp_path / "interpretations.json"
+    file.write_text(json.dumps({"interpretations": stored}), "utf-8")
+    text = report_csv(page(), interpretations_table(file, {None: FEATURES.empty_table()}))
+    assert {row.key: dict(row.fields) for row in read_csv(text)} == stored
 
 
 def test_the_csv_keeps_its_columns_and_adds_what_people_said() -> None:
