@@ -306,6 +306,42 @@ def next_note(result: Result) -> list[str]:
     ]
 
 
+def note_saves(result: Result) -> list[str]:
+    """Durable saves of many at once, beside the disk's own."""
+    rows = [
+        (
+            f"{int(size):,}",
+            f"{one['ms']['single']:.2f}",
+            f"{one['ms']['p50']:.1f}",
+            f"{one['ms']['p99']:.1f}",
+            f"{one['p99_by_single_save']:.1f} ({one['from_to'][0]:.1f} to {one['from_to'][1]:.1f})",
+            f"{one['saves_a_second']:,}",
+        )
+        for size, one in result["sizes"].items()
+    ]
+    stores = [
+        (f"{int(size):,}", *(f"{one['without_http']['saves_a_second'][kind]:,}" for kind in _STORES), times)
+        for size, one in result["sizes"].items()
+        for times in [", ".join(f"{one['without_http']['by'][kind]:.2f}" for kind in _STORES[1:])]
+    ]
+    return [
+        f"{result['clients']} connections, each of which saves a text as soon as its last one is saved, at a service in "
+        f"a process of its own; in turns with single durable saves of the same file (write, fsync, rename, fsync of the directory) "
+        f"in another process. The limit for the 99th percentile: {result['target']:g} single saves.",
+        "",
+        *_table(("notes", "single save, ms", "median, ms", "p99, ms", "p99 / single save", "saves a second"), rows),
+        "",
+        f"{result['clients']} threads at the store itself, without HTTP, in saves a second: all that wait in one commit "
+        "(ours), a commit for each, and SQLite (WAL, `synchronous=FULL`, one row for each note). SQLite does not write the file "
+        "that people read, keep in git and edit by hand.",
+        "",
+        *_table(("notes", "ours", "a commit each", "SQLite", "ours / these two"), stores),
+    ]
+
+
+_STORES = ("grouped", "one_fsync_each", "sqlite")
+
+
 def cluster(result: Result) -> list[str]:
     """Recording on a Ray cluster: measured here, and 64 workers simulated."""
     measured, assumed = result["measured"], result["assumed"]
