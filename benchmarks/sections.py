@@ -325,15 +325,15 @@ def note_saves(result: Result) -> list[str]:
         for times in [", ".join(f"{one['without_http']['by'][kind]:.2f}" for kind in _STORES[1:])]
     ]
     return [
-        f"{result['clients']} connections, each of which saves a text as soon as its last one is saved, at a service in "
-        f"a process of its own; in turns with single durable saves of the same file (write, fsync, rename, fsync of the directory) "
-        f"in another process. The limit for the 99th percentile: {result['target']:g} single saves.",
+        f"{result['clients']} connections, each of which saves a text as soon as its last one is saved, at a service "
+        f"in a process of its own; in turns with single durable saves of the same file (write, fsync, rename, fsync of "
+        f"the directory) in another process. The limit for the 99th percentile: {result['target']:g} single saves.",
         "",
         *_table(("notes", "single save, ms", "median, ms", "p99, ms", "p99 / single save", "saves a second"), rows),
         "",
-        f"{result['clients']} threads at the store itself, without HTTP, in saves a second: all that wait in one commit "
-        "(ours), a commit for each, and SQLite (WAL, `synchronous=FULL`, one row for each note). SQLite does not write the file "
-        "that people read, keep in git and edit by hand.",
+        f"{result['clients']} threads at the store itself, without HTTP, in saves a second: all that wait in one "
+        "commit (ours), a commit for each, and SQLite (WAL, `synchronous=FULL`, one row for each note). SQLite does "
+        "not write the file that people read, keep in git and edit by hand.",
         "",
         *_table(("notes", "ours", "a commit each", "SQLite", "ours / these two"), stores),
     ]
