@@ -4,6 +4,14 @@ const QUEUE_SEED = 1; // where the address names none, so that everybody begins 
 const QUEUE_AHEAD = 2; // panels whose data are opened before they are asked for
 const QUEUE_COLUMNS = { feature: "feature", ...Object.fromEntries(TABLE_NUMBERS.map(([name, label]) => [name, label])) };
 
+const QUEUE_ORDERS = [["", "shuffled"], ...Object.entries(QUEUE_COLUMNS).flatMap(([name, label]) => [[`${name} desc`, `${label} ↓`], [`${name} asc`, `${label} ↑`]])];
+
+function queuePicker(name, label, options, chosen, choose) {
+  const select = element("select", { id: `queue-${name}`, onchange: () => choose(select.value) },
+    ...options.map(([value, text]) => element("option", { value, selected: value === chosen }, text)));
+  return element("label", {}, `${label} `, select);
+}
+
 function panelTitle(feature, side) {
   return [element("a", { href: featureAddress(feature) }, ...visible(featureName(feature))), element("span", {}, POLARITIES[side])];
 }
@@ -69,9 +77,9 @@ class QueueView {
   }
 
   /** Return the address of the panel at `place`, of the first one to stop at if it is null. */
-  addressAt(place, choices = this.choices) {
+  addressAt(place) {
     const index = place === null ? null : place + 1;
-    const { blind, sort, order, seed, only } = choices;
+    const { blind, sort, order, seed, only } = this.choices;
     if (blind) return `#${new URLSearchParams({ view: "queue", blind: 1, seed, ...(index && { index }) })}`;
     const ordered = sort ? { sort, order: order === "asc" ? order : null } : { seed };
     return addressOf(this.page.adapter, { view: "queue", ...ordered, only: only === "all" ? null : only, index });
@@ -104,19 +112,22 @@ class QueueView {
 
   /** Return what stands above the panel: how far one is, the order, which panels to stop at. */
   bar() {
-    const { choices } = this;
+    const { choices: { blind, sort, order, only } } = this;
     this.progress = element("p", { class: "tally", role: "status" });
     this.count();
-    const picker = (label, name, options, chosen, choose) => element("label", {}, `${label} `, element("select", { id: `queue-${name}`, onchange: ({ target }) => choose(target.value) },
-      ...options.map(([value, text]) => element("option", { value, selected: value === chosen }, text))));
-    const orders = [["", "shuffled"], ...(choices.blind ? [] : Object.entries(QUEUE_COLUMNS).flatMap(([name, text]) => [[`${name} desc`, `${text} ↓`], [`${name} asc`, `${text} ↑`]]))];
-    const blind = element("input", { type: "checkbox", id: "queue-blind", checked: choices.blind, onchange: () => this.choose({ blind: blind.checked, sort: "" }) });
+    const stops = Object.entries(QUEUE_FILTERS).map(([value, [text]]) => [value, text]);
+    const shuffle = element("button", { type: "button", id: "queue-shuffle", title: "Another order at random", onclick: () => this.choose({ seed: freshSeed() }) }, "Shuffle");
+    const box = element("input", { type: "checkbox", id: "queue-blind", checked: blind, onchange: () => this.choose({ blind: box.checked, sort: "" }) });
     return element("section", { class: "card queue-bar", "aria-label": "Queue" }, this.progress,
       element("div", { class: "controls" },
-        picker("order", "order", orders, choices.sort && `${choices.sort} ${choices.order}`, (value) => { const [sort, order = "desc"] = value.split(" "); this.choose({ sort, order }); }),
-        ...(choices.sort ? [] : [element("button", { type: "button", id: "queue-shuffle", title: "Another order at random", onclick: () => this.choose({ seed: freshSeed() }) }, "Shuffle")]),
-        picker("stop at", "only", Object.entries(QUEUE_FILTERS).map(([value, [text]]) => [value, text]), choices.only, (only) => this.choose({ only })),
-        element("label", { title: "Without anything that tells which feature it is" }, blind, " blind")));
+        queuePicker("order", "order", blind ? QUEUE_ORDERS.slice(0, 1) : QUEUE_ORDERS, sort && `${sort} ${order}`, (chosen) => this.reorder(...chosen.split(" "))),
+        ...(sort ? [] : [shuffle]),
+        queuePicker("only", "stop at", stops, only, (chosen) => this.choose({ only: chosen })),
+        element("label", { title: "Without anything that tells which feature it is" }, box, " blind")));
+  }
+
+  reorder(sort, order = "desc") {
+    this.choose({ sort, order });
   }
 
   buttons() {
@@ -149,7 +160,7 @@ class QueueView {
 
   /** Notes have changed: count again, once for all changes of a moment. */
   noted() {
-    if (this.page.view !== this || !this.panels || this.counting) return;
+    if (this.page.view !== this || !this.progress || this.counting) return;
     this.counting = requestAnimationFrame(() => { this.counting = null; this.count(); this.offerReveal(); });
   }
 
@@ -232,15 +243,6 @@ class QueueView {
   reveal() {
     if (!this.revealer || this.revealer.disabled) return;
     this.heading.replaceChildren(...panelTitle(this.feature, this.panel.side));
-  }
-
-  /** Keep what a change replaces. Keys in one text, one after the other, are one step. */
-  record(key, changes) {
-    const { visits, steps } = this;
-    const before = replacedBy(this.page.notebook.note(key), changes);
-    const last = steps.at(-1);
-    if (last?.visit === visits && "text" in last.before && "text" in before) return;
-    steps.push({ key, before, visit: visits, address: this.addressAt(this.at) });
   }
 
   undo() {

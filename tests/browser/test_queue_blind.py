@@ -10,8 +10,7 @@ import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page, expect
 
-from loradash_assets.schema import POLARITIES, Polarity
-from loradash_assets.site.page import Adapter, Example, Feature, Layer, Neighbours, Projection
+from loradash_assets.site.page import Adapter, Example, Layer, Neighbours, Projection
 from loradash_assets.site.page import Page as Dashboard
 from tests.browser.conftest import Open
 from tests.browser.pages import features_of, rich_page, save
@@ -129,8 +128,9 @@ def test_blind_a_positive_panel_and_its_mirror_elsewhere_are_one_document_and_on
     seen: list[tuple[str, str, bytes]] = []
     for file in twins:
         page = opened(visit, file, "&blind=1" if blind else "").page
+        as_it_is = page.locator("body").aria_snapshot(), page.screenshot()
         text = re.sub(r'"\d+ 0\.\d+"', "", said(page))  # the name of the history's step is drawn at random
-        seen.append((text, page.locator("body").aria_snapshot(), page.screenshot()))
+        seen.append((text, *as_it_is))
     same = [one == other for one, other in zip(*seen, strict=True)]
     assert same == [blind] * 3
 
@@ -149,15 +149,13 @@ def test_blind_widening_is_off_and_keys_on_a_token_lead_nowhere(visit: Open, pla
 def test_blind_strengths_are_shares_of_the_strongest_example_s(visit: Open, plain: Path) -> None:
     page = opened(visit, plain, "&blind=1&seed=4").page
     wanted = panels_of(4)[0]
-    found: tuple[Feature, Polarity] = next(
-        (each, polarity)
+    (examples,) = (
+        each.examples(polarity)
         for adapter in (0, 1)
         for each in features_of(rich_page(), adapter)
-        for polarity in POLARITIES
-        if each.keys[polarity] == wanted
+        for polarity, key in each.keys.items()
+        if key == wanted
     )
-    feature, polarity = found
-    examples = feature.examples(polarity)
     strongest = abs(examples[0].activation)
     shares = [f"{math.floor(100 * abs(each.activation) / strongest + 0.5)} %" for each in examples]
     assert page.locator(".strength").all_text_contents() == shares
