@@ -100,11 +100,29 @@ def test_a_page_of_another_port_reads_and_writes_nothing(
         assert json.loads(service.notes.read_bytes()) == NOTES
 
 
-def test_nor_in_a_browser_that_has_the_tokens_cookie(visit: Open, foreign: int, tmp_path: Path) -> None:
-    token = tmp_path / "token"
+@contextmanager
+def with_token(folder: Path) -> Generator[Service]:
+    token = folder / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
-    with running(fill(tmp_path), "--token-file", str(token)) as service:
+    with running(fill(folder), "--token-file", str(token)) as service:
+        yield service
+
+
+def test_a_person_who_has_the_token_enters_it_and_is_in(visit: Open, tmp_path: Path) -> None:
+    with with_token(tmp_path) as service:
+        address = f"http://127.0.0.1:{service.port}/"
+        page = visit(address).page
+        page.get_by_label("Token").fill("not-the-token-but-long")
+        page.get_by_role("button").click()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button").click()
+        page.wait_for_url(address)
+        assert page.title() == SECRET
+
+
+def test_nor_in_a_browser_that_has_the_tokens_cookie(visit: Open, foreign: int, tmp_path: Path) -> None:
+    with with_token(tmp_path) as service:
         address = f"http://127.0.0.1:{service.port}"
         page = visit(f"{address}/?token={TOKEN}").page
         assert (page.url, page.title()) == (f"{address}/", SECRET)
