@@ -59,11 +59,13 @@ SECTIONS = {
     ),
     "page": Section("The page in a browser", "python -m benchmarks.page", sections.page),
     "next_note": Section("From one note to the next", "python -m benchmarks.next_note", sections.next_note),
+    "note_saves": Section("Saving a note", "python -m benchmarks.note_saves", sections.note_saves),
     "cluster": Section("Recording on a Ray cluster", "python -m benchmarks.cluster", sections.cluster),
     "note_latency": Section(
         "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency
     ),
     "definitions": Section("Loading the definitions", "python -m benchmarks.definitions", sections.definitions),
+    "reliability": Section("Reliability", "python -m benchmarks.reliability", sections.reliability),
     "lost_notes": Section("Notes on the last page", "python -m benchmarks.lost_notes", sections.lost_notes),
     "fuzz": Section("Requests that nobody should send", "python -m benchmarks.fuzz", sections.fuzz),
     "hostile_clients": Section(

@@ -87,17 +87,17 @@ def entry_path(key: str) -> str:
     return f"/api/interpretations/{quote(key, safe='')}"
 
 
-def command(folder: Path, *options: str) -> list[str]:
-    """The command line that serves the notes in `folder` on a free port."""
+def command(folder: Path, *options: str, module: str = "annotation_server") -> list[str]:
+    """The command line that serves the notes in `folder` on a free port; `module` is what runs."""
     notes, page = folder / "interpretations.json", folder / "page.html"
     places = ["--interpretations-file", str(notes), "--dashboard", str(page), "--port", "0"]
-    return [sys.executable, "-m", "annotation_server", *places, *options]
+    return [sys.executable, "-m", module, *places, *options]
 
 
-def start(folder: Path, *options: str) -> Service:
+def start(folder: Path, *options: str, module: str = "annotation_server") -> Service:
     """A service that answers. Fails with what it printed if it does not start."""
     process = subprocess.Popen(
-        command(folder, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(folder, *options, module=module), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     found = re.search(r"http://\S+:(\d+)/", process.stdout.readline())
@@ -129,8 +129,8 @@ def refused(folder: Path, *options: str) -> str:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Generator[Service]:
-    service = start(folder, *options)
+def running(folder: Path, *options: str, module: str = "annotation_server") -> Generator[Service]:
+    service = start(folder, *options, module=module)
     try:
         yield service
     finally:

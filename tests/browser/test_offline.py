@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -43,6 +44,16 @@ def test_no_request_no_error_and_no_violation(visit: Open, dashboard: Path) -> N
     page.locator("#theme").click()
     opened.settled()
     assert (opened.requests, opened.problems, opened.violations()) == ([], [], [])
+
+
+def test_control_a_page_that_asks_for_something_is_caught(visit: Open, dashboard: Path, tmp_path: Path) -> None:
+    asked, image = "http://127.0.0.1:9/image.png", tmp_path / "asking.html"
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", dashboard.read_text("utf-8"))
+    image.write_text(html.replace("</body>", f'<img src="{asked}"></body>'), "utf-8")
+    opened = visit(image)
+    opened.ready()
+    opened.settled()
+    assert opened.requests == [asked]
 
 
 def test_notes_built_in_are_shown_and_what_is_written_stays_in_the_browser(visit: Open, tmp_path: Path) -> None:
