@@ -445,7 +445,7 @@ def test_what_is_typed_until_the_next_panel_is_there_is_for_neither(visit: Open,
     held: list[Route] = []
     made = visit("about:blank")
     made.context.route("**/layer-*.js", lambda route: held.append(route))  # a bound method of a list has no attributes
-    made.page.goto(f"{file.as_uri()}#view=queue&seed=1")
+    made.page.goto(f"{file.as_uri()}#view=queue&seed=1", wait_until="commit")  # what is held holds up `load`
     until(lambda: made.page.evaluate("true") and len(held) > 0)
     held.pop().continue_()
     page = made.ready()
