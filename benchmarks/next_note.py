@@ -19,9 +19,9 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
-from benchmarks.pages.browsing import File, chromium, opened, summary
+from benchmarks.pages.browsing import File, chromium, floor, opened, summary
 from benchmarks.pages.synthetic import Size, page_of
-from benchmarks.pages.ways import LORADASH
+from benchmarks.pages.ways import EMPTY, EMPTY_PAGE, LORADASH
 from benchmarks.timing import write_result
 from loradash_assets.settings import DashboardSettings
 from loradash_assets.site.files import save_dashboard
@@ -52,10 +52,18 @@ def main() -> None:
             "target": TARGET,
             "keystrokes": KEYSTROKES,
             "chromium": browser.version,
+            "frames_ms": frames(browser, Path(name), options.notes),
             "pages": {case: measure(browser, size, Path(name), options.notes) for case, size in SIZES.items()},
         }
     print(json.dumps(figures, indent=1, ensure_ascii=False))
     write_result("next_note", figures)
+
+
+def frames(browser: Browser, directory: Path, times: int) -> float:
+    """Return the milliseconds that painting nothing takes."""
+    path = directory / "empty.html"
+    path.write_text(EMPTY_PAGE, encoding="utf-8")
+    return floor(browser, File(path, EMPTY, tokens=1), times)
 
 
 def measure(browser: Browser, size: Size, directory: Path, notes: int) -> dict[str, Any]:

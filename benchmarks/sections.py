@@ -195,8 +195,10 @@ def hostile_clients(result: Result) -> list[str]:
     return [
         "A client that reads and stars a note every few milliseconds, alone and under one attack at a time, in turns "
         f"of {result['seconds']:.0f} s: how the attack is answered, how much the service's memory grows, and what the "
-        "slowest of a hundred requests takes. *At most* 10 MiB and 4 times as long, as we set it. The control has no "
-        "limit on bodies, and waits for ever for a request.",
+        "slowest of a hundred requests takes. *At most* 10 MiB and 4 times as long, as we set it; a page that is "
+        "asked for and left unread is not held to the former, but is far from the 20 MB a connection that it has. The "
+        "control has no limit on bodies, and waits for ever for a request. Where the machine does other things as "
+        "well, the client alone is slow too, and the times say less.",
         "",
         *_table(("attack", "answers", "MiB more", "p99 ms alone", "p99 ms attacked", "times"), rows),
     ]
@@ -286,6 +288,60 @@ def _drawn(figures: Result) -> list[str]:
 
 def _times(figures: Result) -> str:
     return "{:.1f} ({:.1f} to {:.1f}, {} pairs)".format(figures["ratio"], *figures["ratios_from_to"], figures["pairs"])
+
+
+def next_note(result: Result) -> list[str]:
+    """From a finished note to the next panel in the queue."""
+    rows = [
+        (case, way, str(one["times"]), *_drawn(one))
+        for case, ways in result["pages"].items()
+        for way, one in ways.items()
+    ]
+    return [
+        f"A note is put into the queue's field and Ctrl+Enter pressed ({result['keystrokes']} keystroke beyond the "
+        f"text), a second after the panel came; most panels are of another layer than the one before. The limit: "
+        f"{result['target']}. *Drawn*: until the next panel is in the document; *painted*: until the second frame "
+        f"after that, of which the frames take {result['frames_ms']:.1f} ms; median and 95th percentile, in ms. "
+        f"Chromium {result['chromium']}, from disk.",
+        "",
+        *_table(("data", "", "notes", "drawn", "painted"), rows),
+    ]
+
+
+def note_saves(result: Result) -> list[str]:
+    """Durable saves of many at once, beside the disk's own."""
+    rows = [
+        (
+            f"{int(size):,}",
+            f"{one['ms']['single']:.2f}",
+            f"{one['ms']['p50']:.1f}",
+            f"{one['ms']['p99']:.1f}",
+            f"{one['p99_by_single_save']:.1f} ({one['from_to'][0]:.1f} to {one['from_to'][1]:.1f})",
+            f"{one['saves_a_second']:,}",
+        )
+        for size, one in result["sizes"].items()
+    ]
+    stores = [
+        (f"{int(size):,}", *(f"{one['without_http']['saves_a_second'][kind]:,}" for kind in _STORES), times)
+        for size, one in result["sizes"].items()
+        for times in [", ".join(f"{one['without_http']['by'][kind]:.2f}" for kind in _STORES[1:])]
+    ]
+    return [
+        f"{result['clients']} connections, each of which saves a text as soon as its last one is saved, at a service "
+        f"in a process of its own; in turns with single durable saves of the same file (write, fsync, rename, fsync of "
+        f"the directory) in another process. The limit for the 99th percentile: {result['target']:g} single saves.",
+        "",
+        *_table(("notes", "single save, ms", "median, ms", "p99, ms", "p99 / single save", "saves a second"), rows),
+        "",
+        f"{result['clients']} threads at the store itself, without HTTP, in saves a second: all that wait in one "
+        "commit (ours), a commit for each, and SQLite (WAL, `synchronous=FULL`, one row for each note). SQLite does "
+        "not write the file that people read, keep in git and edit by hand.",
+        "",
+        *_table(("notes", "ours", "a commit each", "SQLite", "ours / these two"), stores),
+    ]
+
+
+_STORES = ("grouped", "one_fsync_each", "sqlite")
 
 
 def cluster(result: Result) -> list[str]:

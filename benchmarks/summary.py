@@ -58,6 +58,8 @@ SECTIONS = {
         sections.memory,
     ),
     "page": Section("The page in a browser", "python -m benchmarks.page", sections.page),
+    "next_note": Section("From one note to the next", "python -m benchmarks.next_note", sections.next_note),
+    "note_saves": Section("Saving a note", "python -m benchmarks.note_saves", sections.note_saves),
     "cluster": Section("Recording on a Ray cluster", "python -m benchmarks.cluster", sections.cluster),
     "note_latency": Section(
         "From a saved note to the page", "python -m benchmarks.note_latency", sections.note_latency

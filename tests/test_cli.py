@@ -97,13 +97,13 @@ def test_a_build_leaves_the_results_and_prints_what_each_asset_did(
     dashboard = project / "output" / "lora_activations_dashboard.html"
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Computed all 15 results.",
+        "Computed all 16 results.",
         f"Data file: {project}/output/activations_data.json",
         f"Dashboard: {dashboard}",
         "Write notes on it with 'loradash annotate'; see the asset graph with 'loradash ui'.",
     ]
     *of_assets, size, sharing = sorted(said(done.stderr), key=lambda line: not OWN_LINE.fullmatch(line))
-    assert len(of_assets) == 15
+    assert len(of_assets) == 16
     assert re.fullmatch(r"  activations: the recording takes .* in the store; .* are free", size)
     assert sharing == "  activations: prefixes that examples share run once for all"
     assert set(contents(project / "output")) >= OUTPUTS - {"tables"}
@@ -116,7 +116,7 @@ def test_a_second_build_recomputes_nothing_and_says_so(project: Path) -> None:
     before = contents(project / "output")
     result = loradash("build")
     assert result.exit_code == 0
-    assert result.stdout.startswith("Nothing to recompute: all 15 results were in the store.\n")
+    assert result.stdout.startswith("Nothing to recompute: all 16 results were in the store.\n")
     assert [line for line in said(result.stderr) if "unchanged" not in line] == []
     assert contents(project / "output") == before
 
@@ -125,7 +125,7 @@ def test_what_is_damaged_in_the_store_is_recomputed_and_nothing_else(project: Pa
     before = contents(project / "output")
     (table, *_) = (project / ".loradash" / "store" / "top_tokens").glob("*/shown.parquet")
     table.write_bytes(table.read_bytes()[:-1])
-    assert loradash("build").stdout.startswith("Computed 1 of 15 results; the others were in the store.\n")
+    assert loradash("build").stdout.startswith("Computed 1 of 16 results; the others were in the store.\n")
     assert contents(project / "output") == before
 
 
@@ -484,13 +484,13 @@ def test_clean_removes_what_no_current_result_is_and_asks_first(
     before = contents(store)
     refused = CliRunner().invoke(main, ["clean"], input="n\n")
     assert refused.exit_code == 1
-    assert refused.stdout.count("not in use") == 7  # three tables, and the four files made of them
+    assert refused.stdout.count("not in use") == 8  # three tables, and the five results made of them
     assert contents(store) == before
     assert "Remove" not in loradash("clean", "--older-than", "1", "--yes").stdout
-    assert re.search(r"^Removed 7 results, \d+\.\d kB\.$", loradash("clean", "--yes").stdout, re.MULTILINE)
+    assert re.search(r"^Removed 8 results, \d+\.\d kB\.$", loradash("clean", "--yes").stdout, re.MULTILINE)
     assert "not in use" not in loradash("clean").stdout
-    assert loradash("build", "--top-k", "4").stdout.startswith("Nothing to recompute: all 15 results")
-    assert loradash("build", "--top-k", "3").stdout.startswith("Computed 7 of 15 results")
+    assert loradash("build", "--top-k", "4").stdout.startswith("Nothing to recompute: all 16 results")
+    assert loradash("build", "--top-k", "3").stdout.startswith("Computed 8 of 16 results")
 
 
 def test_clean_waits_for_a_run_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

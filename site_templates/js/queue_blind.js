@@ -1,5 +1,5 @@
 // A panel whose feature cannot be told: one colour for both polarities, strengths without a sign as shares of the
-// strongest in the list, and no link, minimap or number that leads to it.
+// strongest example's, and no link, minimap or number that leads to it.
 
 /** A run whose colours are shades of |activation|; what goes against the ranked token is underlined. */
 class BlindRun extends Run {
@@ -37,7 +37,7 @@ function blindItem(feature, example, strongest) {
 /** Return the examples of one side of a feature, which has some, as a list that does not tell whose they are. */
 function blindList(feature, side) {
   const examples = feature.examples[side].all();
-  const strongest = Math.max(...examples.flatMap(({ activations }) => Array.from(activations, Math.abs)));
+  const strongest = Math.abs(examples[0].activation); // what is stronger around them is the other polarity's, or filtered
   const list = element("ol", { "aria-label": "Examples, strongest first" }, ...examples.map((example) => blindItem(feature, example, strongest)));
   list.querySelector(".target").tabIndex = 0;
   return list;

@@ -214,7 +214,10 @@ class ServiceKeeper {
   /** Send a change, in a request that outlives the page; `etag` is that of the text that it replaces. */
   async send(note, patch, etag) {
     if (new TextEncoder().encode(patch.text).length > LONGEST_TEXT) throw new Refusal("longer than 16 KiB");
-    if ("text" in patch) note.sent.push(patch.text);
+    if ("text" in patch) {
+      note.sent.push(patch.text);
+      etagOf(patch.text).then((coming) => Object.assign(note, { coming }));
+    }
     this.keepDraft(note);
     const headers = { "Content-Type": "application/json", ...(etag && { "If-Match": etag }) };
     const reply = await fetch(entryAddress(note.key), { method: "PATCH", headers, body: JSON.stringify(patch), keepalive: true });
@@ -228,14 +231,25 @@ class ServiceKeeper {
     throw new Refusal(await replyMessage(reply));
   }
 
-  /** The page may close: send what waits, now. What cannot be sent stays a draft, and the next page saves it. */
+  /**
+   * The page may close: send what waits, now. What cannot be sent stays a draft, and the next page saves it. A save that is
+   * under way may be stored before or after: this one replaces what it leaves, too.
+   */
   flush() {
     for (const note of this.waiting()) {
       const text = note.etag ? textPatch(note) : null;
-      if (text) this.send(note, text, note.etag).catch(() => {});
+      const replaced = note.busy && note.coming ? `${note.etag}, ${note.coming}` : note.etag;
+      if (text) this.send(note, text, replaced).catch(() => {});
       for (const patch of restPatches(note)) this.send(note, patch).catch(() => {});
     }
   }
+}
+
+/** Return the ETag that the service will give a text; null where a browser hashes nothing (plain HTTP to another machine). */
+async function etagOf(text) {
+  if (!crypto.subtle) return null;
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  return `"${Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("")}"`;
 }
 
 async function replyMessage(reply) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Generator, Sequence
@@ -145,3 +146,18 @@ def test_who_asks_gets_in_past_any_number_that_only_connect(tmp_path: Path, monk
         assert first.recv(1) == b""
         answer.set()
         assert busy.recv(12) == b"HTTP/1.1 200"
+
+
+def test_one_file_of_notes_is_read_at_a_time(service: Service) -> None:
+    body = b'{"name": "notes.json", "content": "{}"}'
+    head = (
+        f"POST /api/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    )
+    asks_first = f"{head}\r\nExpect: 100-continue\r\n\r\n".encode()  # and is told to go on when its body is wanted
+    with connected(service.port, asks_first) as first, connected(service.port) as second:
+        assert first.recv(12) == b"HTTP/1.1 100"
+        second.sendall(asks_first)
+        assert service.request("GET", "/api/health").status == 200
+        assert select.select([second], [], [], 0)[0] == []
+        first.sendall(body)
+        assert second.recv(12) == b"HTTP/1.1 100"

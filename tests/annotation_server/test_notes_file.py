@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from annotation_server.bulk import exported
@@ -64,6 +64,7 @@ def read_back(document: Document, form: Any) -> NotesFile:
 
 
 @given(documents(unknown=False))
+@example(Document({f" \u2028/{KEY}": Entry.of({"text": "of an adapter of that name", "starred": False})}))
 @settings(UNTIMED, max_examples=60)
 def test_a_csv_comes_back_in_every_field(document: Document) -> None:
     assert read_back(document, "csv").entries == document.entries

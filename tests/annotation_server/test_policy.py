@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_server.policy import PLACE_BYTES, frameless, page_policy
+from tests.annotation_server.untimed import UNTIMED
 
 POLICY = "default-src 'none'; script-src 'sha256-AbC+/=' 'strict-dynamic'; trusted-types loradash"
 META = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -70,6 +71,7 @@ PIECES = st.sampled_from(
 )
 
 
+@UNTIMED
 @given(st.lists(PIECES | st.text(max_size=9) | st.binary(max_size=9), max_size=20))
 def test_whatever_a_page_holds_its_header_is_one_line_of_ascii(parts: list[str | bytes]) -> None:
     html = b"".join(part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass") for part in parts)

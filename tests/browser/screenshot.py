@@ -28,6 +28,7 @@ PICTURES = {
     "dashboard": Picture("layer={layer}"),
     "overview": Picture("view=overview&q=how many"),
     "feature": Picture("layer={layer}&projection=up_proj", height=1700),
+    "queue": Picture("view=queue&blind=1&seed=2024&index=12", height=760),
     "dark": Picture("layer={layer}", scheme="dark"),
     "phone": Picture("layer={layer}", width=390, height=844),
     "print": Picture("layer={layer}", width=1120, height=790, media="print"),

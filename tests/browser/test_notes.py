@@ -145,6 +145,31 @@ def test_leaving_right_after_the_last_key_saves(visit: Open, server: Server) -> 
     until(lambda: server.stored().get("text") == "last words")
 
 
+# A page that never hears that its first save was stored.
+UNANSWERED = """
+const ask = window.fetch;
+let saves = 0;
+window.fetch = async (address, options = {}) => {
+  const reply = await ask(address, options);
+  return options.method === "PATCH" && (saves += 1) === 1 ? new Promise(() => {}) : reply;
+};
+"""
+
+
+def test_leaving_while_a_save_is_under_way_saves_what_was_typed_since(visit: Open, server: Server) -> None:
+    opened = visit("about:blank")
+    opened.context.add_init_script(UNANSWERED)
+    opened.page.goto(server.address)
+    page = opened.ready()
+    with page.expect_response(lambda reply: KEY in reply.url):
+        area(page).focus()
+    area(page).press_sequentially("first")
+    until(lambda: server.stored().get("text") == "first")
+    area(page).press_sequentially(", and last words")
+    page.goto("about:blank")
+    until(lambda: server.stored()["text"] == "first, and last words")
+
+
 @pytest.mark.parametrize(("choice", "kept"), [("Keep mine", "mine"), ("Take the other", "theirs")])
 def test_two_people_at_one_note_see_both_texts_and_choose(visit: Open, server: Server, choice: str, kept: str) -> None:
     page = visit(server.address).ready()
