@@ -29,7 +29,7 @@ from loradash_assets import store
 from loradash_assets.assets import project as assets
 from loradash_assets.run import RunError, run
 from loradash_assets.settings import load_settings
-from loradash_assets.store import MANIFEST, Entry
+from loradash_assets.store import MANIFEST, Entry, is_intact
 from tests.projects import save_project
 
 CASES, CONTROL_CASES = 1000, 100
@@ -104,9 +104,10 @@ class Damaged:
         for damage in damages:
             (self._project / damage.file).write_bytes(damage.content)
         message = self._build(self._project)
-        return [(damage.kind, self._judged(damage.file, message)) for damage in damages]
+        return [(damage.kind, self._judged(damage, message)) for damage in damages]
 
-    def _judged(self, file: Path, message: str | None) -> str:
+    def _judged(self, damage: Damage, message: str | None) -> str:
+        file = damage.file
         if message is not None:
             return NAMED if file.name in message else OTHER
         notes = file == Path(NOTES)
@@ -114,10 +115,15 @@ class Damaged:
             return WRONG
         if notes:
             return FOLLOWED
-        now = (self._project / file).read_bytes()
-        if now == self._before[file]:
+        now, before = (self._project / file).read_bytes(), self._before[file]
+        if now != damage.content and (now == before or self._is_rebuilt(file)):
             return RESTORED
-        return HARMLESS if _json(now) == _json(self._before[file]) is not None else UNSEEN
+        return HARMLESS if _json(now) == _json(before) is not None else UNSEEN
+
+    def _is_rebuilt(self, file: Path) -> bool:
+        """Whether a manifest belongs to an entry of the same content; how long that took to make is in it, too."""
+        entry = Entry((self._project / file).parent)
+        return file.name == MANIFEST and is_intact(entry) and entry.digest == json.loads(self._before[file])["digest"]
 
     def _drawn_anew(self) -> Files:
         """Return what a project without a store publishes from the same inputs."""

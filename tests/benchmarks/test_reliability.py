@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import damage, failing_calls, sequences
+from benchmarks.reliability.__main__ import NAME
 from benchmarks.reliability.clients import AddLine, Tally, add_line, add_line_over_others, edit_at_once
 from benchmarks.reliability.kills import kill_often
+from benchmarks.timing import RESULTS
 from tests.annotation_server.service import running
 
 CLIENTS, EDITS, KEYS = 8, 40, 10
@@ -75,3 +79,19 @@ def test_a_store_that_looks_at_no_digest_is_seen_to_give_wrong_pages(tmp_path: P
     with damage.trusting():
         found = damage.by_outcome(damage.outcomes(tmp_path, DAMAGES, spared=damage.RETRIED))
     assert damage.WRONG in found
+
+
+def _numbers(value: object) -> set[str]:
+    """Every number of a result."""
+    if isinstance(value, dict | list):
+        return set().union(*map(_numbers, value.values() if isinstance(value, dict) else value))
+    return {str(value)} if isinstance(value, int) else set()
+
+
+def test_the_document_says_what_was_measured() -> None:
+    measured = json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))["rows"]
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \| (.*) \|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [name for name in measured if name not in {name for name, *_ in rows}] == []
+    for name, reached, control in rows:
+        said = {number.replace(",", "") for number in re.findall(r"\d[\d,]*", f"{reached} {control}")}
+        assert said <= _numbers(measured[name]), name

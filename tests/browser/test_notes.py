@@ -173,6 +173,7 @@ def test_leaving_while_a_save_is_under_way_saves_what_was_typed_since(visit: Ope
 @pytest.mark.parametrize(("choice", "kept"), [("Keep mine", "mine"), ("Take the other", "theirs")])
 def test_two_people_at_one_note_see_both_texts_and_choose(visit: Open, server: Server, choice: str, kept: str) -> None:
     page = visit(server.address).ready()
+    page.route("**/api/changes?since=*", lambda route: route.abort())  # else it may follow before anything is typed
     with page.expect_response(lambda reply: KEY in reply.url):
         area(page).focus()
     server.service.patch({"text": "theirs"}, KEY, if_match=server.service.etag(KEY))
