@@ -138,6 +138,7 @@ def test_hover_focus_and_tap_tell_the_exact_numbers(visit: Open, tokens: Path) -
 def test_the_keyboard_walks_over_tokens_and_examples(visit: Open, tokens: Path) -> None:
     page = visit(tokens).ready()
     page.locator("textarea").first.focus()
+    page.keyboard.press("Tab")  # to the note's tags
     page.keyboard.press("Tab")
     assert facts(page)["position"] == "107"
     page.keyboard.press("ArrowLeft")
