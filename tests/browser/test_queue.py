@@ -472,6 +472,7 @@ def test_from_disk_the_browser_keeps_what_is_done(visit: Open, rich: Path) -> No
     assert place(page) == 2
     page.reload()
     page.wait_for_selector("body[data-ready]")
+    expect(field(page)).to_be_focused()
     page.keyboard.press("Alt+b")  # stops at those not labelled: there is none before
     expect(page.locator(".news")).to_have_text("This is the first one.")
     page.locator("#queue-only").select_option("all")
