@@ -86,7 +86,7 @@ class Api:
         """POST /api/interpretations: the original's way to save, whatever the entry was before."""
         body = await read_body(request, NewEntry)
         changes = {name: value for name, value in _fields(body).items() if name != "featureKey"}
-        outcome = await self._edit(body.featureKey, changes, UNCONDITIONAL)
+        outcome = await self._edit(_checked_key(body.featureKey), changes, UNCONDITIONAL)
         return json_response(replies.Saved(True, _content(outcome.entry)), headers={"ETag": etag(outcome.entry)})
 
     async def get_entry(self, request: Request) -> Response:
@@ -194,7 +194,7 @@ class Api:
         text = changes.get("text")
         if isinstance(text, str) and len(text.encode()) > TEXT_BYTES:
             raise ApiError(422, "text_too_long", f"the text is over {TEXT_BYTES} bytes in UTF-8")
-        saving = self._store.submit(Edit(_checked_key(key), changes, precondition))
+        saving = self._store.submit(Edit(key, changes, precondition))
         outcome = await asyncio.shield(asyncio.wrap_future(saving))  # who hangs up does not stop their own save
         what, by = "saved" if outcome.saved else "refused as stale", cast("str | None", changes.get("by"))
         log_write(what, key, changes.keys() - {"by"}, by, len(text.encode()) if isinstance(text, str) else 0)

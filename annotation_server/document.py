@@ -11,7 +11,7 @@ Any string is a key here: what the grammar of `keys` does not admit is kept, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from typing import cast
 import msgspec
 
 from annotation_server import strict_json
+from annotation_server.blocks import BETWEEN, Block, with_members
 
 INTERPRETATIONS = "interpretations"
 # As `strict_json.serialise` spells it; further in, a line begins with more blanks.
@@ -116,16 +117,16 @@ class Document:
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     fields: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    # The lines that each entry takes in the file, by key; empty until they are needed. Of 25,000 entries one changes.
-    _lines: Mapping[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
+    # What the file has of the entries; empty until it is needed. Of 25,000 entries one changes.
+    _blocks: Sequence[Block] = field(default=(), compare=False, repr=False)
 
     def with_entries(self, changed: Mapping[str, Entry]) -> Document:
         """The document with these entries replaced or, at the end, added."""
-        return Document({**self.entries, **changed}, self.fields, {**self.lines(), **_lines(changed)})
+        return Document({**self.entries, **changed}, self.fields, with_members(self.blocks(), _members(changed)))
 
-    def lines(self) -> Mapping[str, bytes]:
+    def blocks(self) -> Sequence[Block]:
         """What the file has of each entry, its key included, in the order of the entries."""
-        return self._lines or _lines(self.entries)
+        return self._blocks or with_members((), _members(self.entries))
 
     def rewritten(self, changed: Mapping[str, Entry | None]) -> Document:
         """Like `with_entries`; None takes an entry out."""
@@ -161,13 +162,13 @@ def serialise(document: Document) -> bytes:
     if not document.entries:
         return around
     before, after = around.split(_NO_ENTRIES)
-    members = [*document.lines().values()]
-    members[0] = b"".join((before, _NO_ENTRIES[:-1], b"\n", members[0]))
-    members[-1] = b"".join((members[-1], b"\n  }", after))
-    return b",\n".join(members)  # once over everything: a second time costs more than the rest
+    pieces = [block.joined for block in document.blocks()]
+    pieces[0] = b"".join((before, _NO_ENTRIES[:-1], b"\n", pieces[0]))
+    pieces[-1] = b"".join((pieces[-1], b"\n  }", after))
+    return BETWEEN.join(pieces)  # once over everything: a second time costs more than the rest
 
 
-def _lines(entries: Mapping[str, Entry]) -> dict[str, bytes]:
+def _members(entries: Mapping[str, Entry]) -> dict[str, bytes]:
     return {key: _member(key, entry) for key, entry in entries.items()}
 
 

@@ -64,12 +64,12 @@ def serve(interpretations_file: Path, dashboard: Path, door: Door, activations: 
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
-    # h11 and asyncio by name: the same behaviour whatever else is installed. No proxy is trusted to name the client.
+    # By name: the same behaviour whatever else is installed. No proxy is trusted to name the client.
     return uvicorn.Config(
         app,
         http=Connection,
         backlog=ACCEPTED_AT_ONCE,
-        loop="asyncio",
+        loop="uvloop",
         ws="none",
         lifespan="on",
         log_level="error",  # not a line for each request that is no HTTP

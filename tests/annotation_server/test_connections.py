@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,14 @@ MALFORMED = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS
     b"nonsense\r\n\r\n",
     b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\n a: b\r\nc\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\nx: " + b"y" * 100_000,
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"x: y\r\n" * 20_000,
+    b"GET /" + b"y" * 100_000,
 ]
 
 
@@ -48,7 +49,10 @@ def received(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     reply = http.client.HTTPResponse(connection)
     reply.begin()
     headers = {name.lower(): value for name, value in reply.getheaders()}
-    return reply.status, headers, reply.read() + connection.recv(1)
+    body = reply.read()
+    with suppress(ConnectionResetError):  # how it ends for who is still sending
+        assert connection.recv(1) == b""
+    return reply.status, headers, body
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED, ids=lambda each: repr(each[:40]))
@@ -58,6 +62,45 @@ def test_what_is_not_http_gets_400_in_the_shape_of_all_errors(shared_service: Se
     assert (status, json.loads(body)["error"]["code"]) == (400, "bad_request")
     assert headers["content-type"] == "application/json"
     assert {name: headers[name.lower()] for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n"])
+def test_a_request_names_one_host(shared_service: Service, hosts: bytes) -> None:
+    with connected(shared_service.port, b"GET / HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n") as connection:
+        status, _, body = received(connection)
+    assert (status, json.loads(body)["error"]["code"]) == (421, "foreign_host")
+
+
+CHUNKED = (
+    f"PATCH /api/interpretations/{KEY} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    "Transfer-Encoding: chunked\r\n\r\n"
+).encode()
+
+
+def test_what_follows_a_body_is_no_part_of_the_head(service: Service) -> None:
+    trailers = b"If-None-Match: *\r\nIf-Match: *\r\n"  # either would do for a text
+    with connected(service.port, CHUNKED + b'c\r\n{"text":"a"}\r\n0\r\n' + trailers + b"\r\n") as connection:
+        reply = http.client.HTTPResponse(connection)
+        reply.begin()
+        assert (reply.status, json.loads(reply.read())["error"]["code"]) == (428, "precondition_required")
+
+
+@pytest.mark.parametrize("start", [b"1;", b"1\r\n{\r\n0\r\nx: "])
+def test_what_stands_between_the_pieces_of_a_body_has_an_end(shared_service: Service, start: bytes) -> None:
+    sent = 0
+    with connected(shared_service.port, CHUNKED + start) as connection:
+        with suppress(ConnectionResetError):
+            while not select.select([connection], [], [], 0)[0]:
+                sent += connection.send(b"x" * 1024)
+        status, _, body = received(connection)
+    assert (status, json.loads(body)["error"]["code"], sent < 8_000_000) == (400, "bad_request", True)
+
+
+@pytest.mark.parametrize("requests", [2, 5000])
+def test_a_request_before_the_reply_to_the_last_one_is_not_read(shared_service: Service, requests: int) -> None:
+    with connected(shared_service.port, ASK * requests) as connection:
+        status, headers, _ = received(connection)
+    assert (status, headers["connection"]) == (200, "close")
 
 
 @pytest.fixture
@@ -91,7 +134,7 @@ def test_a_byte_now_and_then_gives_no_more_time(impatient: int) -> None:
     assert reply == b"HTTP/1.1 408"
 
 
-@pytest.mark.parametrize("after", [b"", ASK[:30], b"x"])
+@pytest.mark.parametrize("after", [b"", ASK[:30], b"G"])
 def test_after_a_reply_the_next_head_has_to_come_as_well(impatient: int, after: bytes) -> None:
     with connected(impatient, ASK) as connection:
         reply = http.client.HTTPResponse(connection)

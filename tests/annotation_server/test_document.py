@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_server import strict_json
+from annotation_server import blocks, strict_json
 from annotation_server.document import Document, DocumentError, Entry, parse_document, read_interpretations, serialise
 from tests.annotation_server.untimed import UNTIMED
 
@@ -52,8 +53,9 @@ def test_changed_entries_are_written_as_if_the_file_had_had_them(
     content: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     document = parse_document(json.dumps(content).encode(), "f")
-    for changed in (first, second):
-        document = document.with_entries({key: Entry.of(fields) for key, fields in changed.items()})
+    with patch.object(blocks, "MEMBERS", 2):  # of a block, so that there are several
+        for changed in (first, second):
+            document = document.with_entries({key: Entry.of(fields) for key, fields in changed.items()})
     entries = {**content["interpretations"], **first, **second}
     assert serialise(document) == strict_json.serialise({**content, "interpretations": entries})
 

@@ -19,7 +19,7 @@ from tests.packaging.conftest import ROOT
 
 PACKAGES = ("loradash_assets", "annotation_server", "site_templates")
 # Needed at run time by something that we call, and imported by it.
-INDIRECT = {"accelerate", "dagster-webserver", "gguf", "s3fs"}
+INDIRECT = {"accelerate", "dagster-webserver", "gguf", "httptools", "s3fs", "uvloop"}
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")

@@ -1,4 +1,4 @@
-"""The annotation service runs where its own three dependencies are installed and nothing else."""
+"""The annotation service runs where its own few dependencies are installed and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.packaging.environments import Environment
 
-DEPENDENCIES = ("starlette", "uvicorn", "msgspec")
+DEPENDENCIES = ("starlette", "uvicorn", "httptools", "uvloop", "msgspec")
 ABSENT = ("torch", "transformers", "dagster", "numpy", "pyarrow", "jinja2")
 KEY = "layer_10_gate_proj_positive"
 
