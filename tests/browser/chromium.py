@@ -2,6 +2,9 @@
 
 Looked for on the PATH, at macOS's usual place, then among Playwright's own downloads. Installed by apt where that
 needs nothing more (root on Debian), else by Playwright's own download.
+
+Best is Chromium's headless shell: the same engine without the browser's own windows, which a whole Chromium makes for
+every profile even where nobody sees them, and which take longer than most tests.
 """
 
 from __future__ import annotations
@@ -11,15 +14,17 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHELL = "chromium-headless-shell"
+NAMES = (SHELL, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 INSTRUCTIONS = """\
 The browser tests need Chromium or Google Chrome and found none that starts. Install one of them:
-  Debian:       apt install chromium       (as root)
+  Debian:       apt install chromium-headless-shell       (as root)
   elsewhere:    .venv/bin/playwright install --with-deps chromium
 or put any recent chromium or google-chrome on the PATH, then run `make test` again."""
 
@@ -30,11 +35,10 @@ class NoBrowserError(RuntimeError):
 
 def find_chromium() -> Path:
     """Return the first Chromium or Chrome that starts. Raises NoBrowserError where there is none."""
-    installed = [Path(found) for name in NAMES if (found := shutil.which(name))]
-    for candidate in [*installed, MACOS, _playwrights_own()]:
-        if _starts(candidate):
-            return candidate
-    raise NoBrowserError(INSTRUCTIONS)
+    found = next(filter(_starts, _candidates()), None)
+    if found is None:
+        raise NoBrowserError(INSTRUCTIONS)
+    return found
 
 
 def install_chromium() -> None:
@@ -44,9 +48,12 @@ def install_chromium() -> None:
         subprocess.run(command, check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
 
 
-def _playwrights_own() -> Path:
+def _candidates() -> Iterator[Path]:
+    yield from (Path(found) for name in NAMES if (found := shutil.which(name)))
+    yield MACOS
     with sync_playwright() as playwright:
-        return Path(playwright.chromium.executable_path)
+        own = Path(playwright.chromium.executable_path)
+    yield own
 
 
 def _starts(browser: Path) -> bool:
@@ -58,11 +65,19 @@ def _starts(browser: Path) -> bool:
 
 
 def _commands() -> list[list[str]]:
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if root and _distribution() == "debian":
-        return [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]]
+    if _apt_has_the_shell():
+        return [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", SHELL]]
     playwright = [sys.executable, "-m", "playwright", "install"]
-    return [[*playwright, "--with-deps", "chromium"] if root else [*playwright, "chromium"]]
+    return [[*playwright, "--with-deps", "chromium"] if _is_root() else [*playwright, "chromium"]]
+
+
+def _apt_has_the_shell() -> bool:
+    """Whether apt is at hand to install it."""
+    return _is_root() and _distribution() == "debian"
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def _distribution() -> str:
@@ -73,7 +88,12 @@ def _distribution() -> str:
 
 
 def main() -> int:
-    """Make sure that there is a browser; return the exit status."""
+    """Make sure that there is a browser, the best that apt has where that is at hand; return the exit status."""
+    try:
+        if _apt_has_the_shell() and shutil.which(SHELL) is None:
+            install_chromium()
+    except subprocess.CalledProcessError as problem:
+        print(f"{problem}\nWithout it the tests take longer.", file=sys.stderr)
     try:
         try:
             browser = find_chromium()
