@@ -69,9 +69,12 @@ function labelItem(name, { tags, confidence, at }) {
     confidence ? `sure: ${confidence} of 5 ` : "", at ? moment(at) : "");
 }
 
-/** Return who wrote the text, and what people say beside it; the person's own label stands in the row where that is `open`. */
-function peopleSay(note, open) {
-  const names = Object.keys(note.labels).filter((name) => !(open && name === person.labeller));
+/**
+ * Return who wrote the text, and what people say beside it; the person's own label stands in the row where that is `open`.
+ * `blind`, what others say is there only once the person has said something.
+ */
+function peopleSay(note, { open, blind }) {
+  const names = blind && !ownLabel(note) ? [] : Object.keys(note.labels).filter((name) => !(open && name === person.labeller));
   const by = note.text ? writer(note) : [];
   return [
     ...(by.length ? [element("p", { class: "writer" }, "written by ", ...by)] : []),
