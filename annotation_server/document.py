@@ -4,7 +4,8 @@
 
 Of what the service adds, an entry has only what somebody gave: `textBy` and `textAt` (who wrote the text as it stands,
 and when), `examplesSeen` (digests of the examples that it was written on), `labels` ({person: {"tags": [str],
-"confidence": 1 to 5 or null, "at": ISO 8601}}) and the original's `skipped`.
+"confidence": 1 to 5 or null, "at": ISO 8601}}, without `tags` where nothing was said of them) and the original's
+`skipped`.
 
 Any string is a key here: what the grammar of `keys` does not admit is kept, and only requests are held to it.
 """
@@ -33,9 +34,9 @@ class DocumentError(Exception):
 
 
 class Label(msgspec.Struct, frozen=True, omit_defaults=False):
-    """What one person says of a feature beside the text. A label without tags says that none of them fits."""
+    """What one person says of a feature beside the text."""
 
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None  # (): looked, and none fits; None: nothing was said of tags
     confidence: int | None = None  # 1 (a guess) to 5 (certain)
     at: str | None = None  # ISO 8601
 
@@ -80,7 +81,8 @@ class Entry:
         """The entry with `changes` made at the time `now`, all other fields kept.
 
         `changes` has some of `text`, `starred`, `skipped`, `examplesSeen`, `by` (the person who makes them) and, with
-        `by`, `tags` and `confidence` of that person's label; `tags: None` takes the label away.
+        `by`, `tags` and `confidence` of that person's label; `tags: None` takes the label away, but for a confidence
+        that comes with it.
         """
         fields: dict[str, object] = {"text": "", "starred": False, **self.fields}
         fields |= {name: changes[name] for name in _PLAIN if name in changes}
@@ -95,11 +97,15 @@ class Entry:
     def _labelled(self, changes: Mapping[str, object], now: str) -> Mapping[str, object]:
         by = cast("str", changes["by"])
         others = cast("Mapping[str, dict[str, object]]", self.fields.get("labels", {}))
-        before = others.get(by, {"tags": [], "confidence": None})
         given = {name: changes[name] for name in ("tags", "confidence") if name in changes}
-        labels = {**others, by: {**before, **given, "at": now}}
-        if changes.get("tags", ()) is None:
-            del labels[by]
+        if given.get("tags", ()) is None:
+            given = {"confidence": None, **given}
+        label = {"tags": None, "confidence": None, **others.get(by, {}), **given, "at": now}
+        labels = {**others, by: label}
+        if label["tags"] is None:
+            del label["tags"]
+            if label["confidence"] is None:
+                del labels[by]
         return labels
 
     def _timeless(self) -> Entry:

@@ -71,10 +71,11 @@ def _with_parts(old: Entry, given: Entry, taken: Mapping[_Part, object], *, come
 
 
 def _lasting(value: object) -> object:
-    """The value without its own time, if it is a label."""
+    """The value without its own time and what is null in it, if it is a label."""
     if not isinstance(value, Mapping):
         return value
-    return {name: part for name, part in cast("Mapping[str, object]", value).items() if name != "at"}
+    fields = cast("Mapping[str, object]", value)
+    return {name: part for name, part in fields.items() if name != "at" and part is not None}
 
 
 def _is_empty(value: object) -> bool:

@@ -40,7 +40,7 @@ class NotesFile(msgspec.Struct, frozen=True):
 
 
 class _Label(msgspec.Struct):
-    tags: Tags = []
+    tags: Tags | None = None
     confidence: Confidence | None = None
 
 

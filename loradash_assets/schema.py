@@ -228,7 +228,11 @@ NEIGHBOURS = pa.schema(
 LABEL = pa.struct(
     [
         _column("person", pa.string(), "whose label it is"),
-        _column("tags", pa.list_(pa.string()), "what the person calls the feature; empty: looked, and none fits"),
+        _optional(
+            "tags",
+            pa.list_(pa.string()),
+            "what the person calls the feature; empty: looked, and none fits; null: said nothing of tags",
+        ),
         _optional("confidence", pa.int8(), "1, a guess, to 5, certain"),
         _optional("at", pa.string(), "when, ISO 8601"),
     ]

@@ -24,7 +24,7 @@ from tests.annotation_server.untimed import UNTIMED
 
 SEQUENCES, STEPS = 2000, 50
 SOME_ARE_SHORTER = 1.5  # Hypothesis draws some with fewer steps
-CHANGED, BURST = Entry.changed, store._burst  # pyright: ignore[reportPrivateUsage]
+CHANGED, LABELLED, BURST = Entry.changed, Entry._labelled, store._burst  # pyright: ignore[reportPrivateUsage]
 
 
 class Counted(Notes):
@@ -46,9 +46,8 @@ def _star_erases(entry: Entry, changes: Mapping[str, object], now: str) -> Entry
     return CHANGED(entry, {"text": "", **changes} if "starred" in changes else changes, now)
 
 
-def _label_replaces_all(_: Entry, changes: Mapping[str, object], now: str) -> Mapping[str, object]:
-    label = {"tags": changes.get("tags") or [], "confidence": changes.get("confidence"), "at": now}
-    return {} if changes.get("tags", ()) is None else {str(changes["by"]): label}
+def _label_replaces_all(entry: Entry, changes: Mapping[str, object], now: str) -> Mapping[str, object]:
+    return {person: label for person, label in LABELLED(entry, changes, now).items() if person == changes["by"]}
 
 
 def _whoever_writes(burst: Any, old: Any, edit: Any, time: Any) -> Any:

@@ -53,7 +53,7 @@ def _note(entry: Entry) -> dict[str, Any]:
         "text_by": entry.text_by,
         "text_at": entry.text_at,
         "people": list(dict.fromkeys([*writer, *entry.labels])),
-        "tags": list(dict.fromkeys(tag for label in entry.labels.values() for tag in label.tags)),
+        "tags": list(dict.fromkeys(tag for label in entry.labels.values() for tag in label.tags or ())),
         "labels": labels,
         "examples_seen": entry.examples_seen,
     }

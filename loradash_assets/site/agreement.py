@@ -1,7 +1,7 @@
 """How far people agree on their labels: Krippendorff's alpha, which knows chance and takes features that not all saw.
 
 1 is perfect agreement, 0 what chance would give, below 0 systematic disagreement (Krippendorff, Content Analysis,
-chapter 12). Only features that at least two people labelled count.
+chapter 12). Only features that at least two people judged count; a label that says nothing of tags judges none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Tag:
-    """How often a tag was given, by whom, and how far people agree; a label without it says that it does not fit."""
+    """How often a tag was given, by whom, and how far people agree; tags without it say that it does not fit."""
 
     name: str
     features: int
@@ -42,7 +42,7 @@ def tags(labelled: Sequence[Labels]) -> list[Tag]:
         (tag, place, person)
         for place, labels in enumerate(labelled)
         for person, label in labels.items()
-        for tag in dict.fromkeys(label.tags)
+        for tag in dict.fromkeys(label.tags or ())
     ]
     people: dict[str, Counter[str]] = {}
     features: dict[str, set[int]] = {}
@@ -56,7 +56,7 @@ def tags(labelled: Sequence[Labels]) -> list[Tag]:
 def tag_agreement(labelled: Sequence[Labels], tag: str) -> Agreement:
     """Return how far people agree that a tag fits or does not: nominal alpha."""
     counts = [
-        [sum((tag in label.tags) == fits for label in labels.values()) for fits in (False, True)] for labels in labelled
+        [sum((tag in each) == fits for each in _tags_given(labels)) for fits in (False, True)] for labels in labelled
     ]
     return _alpha(counts, "nominal")
 
@@ -72,7 +72,11 @@ def confidence_agreement(labelled: Sequence[Labels]) -> Agreement:
 
 def disagree(labels: Labels) -> bool:
     """Whether people gave a feature different tags."""
-    return len({frozenset(label.tags) for label in labels.values()}) > 1
+    return len({frozenset(each) for each in _tags_given(labels)}) > 1
+
+
+def _tags_given(labels: Labels) -> list[tuple[str, ...]]:
+    return [label.tags for label in labels.values() if label.tags is not None]
 
 
 def _alpha(counts: Sequence[Sequence[int]], level: Literal["nominal", "ordinal"]) -> Agreement:

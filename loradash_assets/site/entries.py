@@ -84,7 +84,7 @@ class Entry:
         if any(mark in note.text for mark in QUESTION_MARKS):
             yield "its text asks something"
         for person, label in note.labels.items():
-            if UNCLEAR in label.tags:
+            if UNCLEAR in (label.tags or ()):
                 yield f"{UNCLEAR} to {person}"
             if label.confidence is not None and label.confidence <= UNSURE:
                 yield f"{person}'s confidence is {label.confidence}"
@@ -116,10 +116,13 @@ def note_of_row(row: Mapping[str, Any]) -> Note:
         text_by=row["text_by"],
         text_at=row["text_at"],
         examples_seen=None if seen is None else tuple(seen),
-        labels={
-            label["person"]: Label(tuple(label["tags"]), label["confidence"], label["at"]) for label in row["labels"]
-        },
+        labels={label["person"]: _label_of_row(label) for label in row["labels"]},
     )
+
+
+def _label_of_row(row: Mapping[str, Any]) -> Label:
+    tags = row["tags"]
+    return Label(None if tags is None else tuple(tags), row["confidence"], row["at"])
 
 
 def note_of_entry(entry: document.Entry) -> Note:

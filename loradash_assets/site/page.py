@@ -152,6 +152,9 @@ class Note(msgspec.Struct, frozen=True, rename="camel"):
     def fields(self) -> dict[str, Any]:
         """Return the entry as the file would have it: beside the three that every entry has, what somebody gave."""
         fields = msgspec.to_builtins(self)
+        for label in fields["labels"].values():
+            if label["tags"] is None:
+                del label["tags"]
         return {name: value for name, value in fields.items() if name in ALWAYS or value}
 
 

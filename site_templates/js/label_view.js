@@ -30,7 +30,7 @@ function labelRow(notebook, key, label) {
     input.value = "";
     if (!tag) return;
     ownTags.remember(tag);
-    if (!ownLabel(notebook.note(key))?.tags.includes(tag)) edit((note) => toggledTag(note, tag));
+    if (!ownLabel(notebook.note(key))?.tags?.includes(tag)) edit((note) => toggledTag(note, tag));
   };
   const past = notebook.keeper.history ? [element("button", { type: "button", class: "past", "aria-label": `Earlier texts: ${label}`, onclick: () => openHistory(notebook, key, label) }, "earlier texts")] : [];
   let offered = [];
@@ -39,8 +39,8 @@ function labelRow(notebook, key, label) {
     const names = offeredTags(note);
     if (!sameList(names, offered)) tags.replaceChildren(...names.map((name) => pressable(name, "", () => edit((each) => toggledTag(each, name)))));
     offered = names;
-    names.forEach((name, place) => press(tags.children[place], Boolean(own?.tags.includes(name))));
-    press(none, own?.tags.length === 0);
+    names.forEach((name, place) => press(tags.children[place], Boolean(own?.tags?.includes(name))));
+    press(none, own?.tags?.length === 0);
     sure.forEach((button, place) => press(button, own?.confidence === CONFIDENCES[place]));
   };
   const row = element("div", { role: "group", "aria-label": `Your tags: ${label}` }, tags, none, input,
@@ -64,14 +64,17 @@ function writer({ textBy, textAt }) {
 }
 
 function labelItem(name, { tags, confidence, at }) {
-  const said = tags.length ? tags.map((tag) => element("span", { class: "tag" }, ...visible(tag))) : ["none fits"];
+  const said = tags?.length === 0 ? ["none fits"] : (tags ?? []).map((tag) => element("span", { class: "tag" }, ...visible(tag)));
   return element("li", {}, element("b", {}, ...visible(name)), " ", ...said.flatMap((each) => [each, " "]),
     confidence ? `sure: ${confidence} of 5 ` : "", at ? moment(at) : "");
 }
 
-/** Return who wrote the text, and what people say beside it; the person's own label stands in the row where that is `open`. */
-function peopleSay(note, open) {
-  const names = Object.keys(note.labels).filter((name) => !(open && name === person.labeller));
+/**
+ * Return who wrote the text, and what people say beside it; the person's own label stands in the row where that is `open`.
+ * `blind`, what others say is there only once the person has said something.
+ */
+function peopleSay(note, { open, blind }) {
+  const names = blind && !ownLabel(note) ? [] : Object.keys(note.labels).filter((name) => !(open && name === person.labeller));
   const by = note.text ? writer(note) : [];
   return [
     ...(by.length ? [element("p", { class: "writer" }, "written by ", ...by)] : []),

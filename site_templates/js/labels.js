@@ -14,9 +14,10 @@ const ownTags = {
   },
 };
 
-/** Return the person's own label of a note, undefined if there is none. */
+/** Return the person's own label of a note, undefined if there is none or it says nothing. */
 function ownLabel(note) {
-  return note.labels[person.labeller];
+  const label = note.labels[person.labeller];
+  return label?.tags || label?.confidence ? label : undefined;
 }
 
 /** Return the tags to offer for a note. */
@@ -24,21 +25,24 @@ function offeredTags(note) {
   return [...new Set([...STANDARD_TAGS, ...ownTags.names, ...(ownLabel(note)?.tags ?? [])])];
 }
 
-/** Return the edit that gives a note a tag, or takes it away; a label in which nothing is left goes. */
+/** Return the edit that says this of tags (null: nothing) and leaves the confidence. */
+function taggedWith(note, tags) {
+  return { tags, confidence: ownLabel(note)?.confidence ?? null };
+}
+
+/** Return the edit that gives a note a tag, or takes it away; with the last one goes that anything was said of tags. */
 function toggledTag(note, tag) {
-  const { tags, confidence } = ownLabel(note) ?? { tags: [], confidence: null };
+  const tags = ownLabel(note)?.tags ?? [];
   const left = tags.includes(tag) ? tags.filter((each) => each !== tag) : [...tags, tag].slice(0, MOST_TAGS);
-  return { tags: left.length || confidence !== null ? left : null };
+  return taggedWith(note, left.length ? left : null);
 }
 
 /** Return the edit that says that no tag fits, or takes that back. */
 function toggledNone(note) {
-  return { tags: ownLabel(note)?.tags.length === 0 ? null : [] };
+  return taggedWith(note, ownLabel(note)?.tags?.length === 0 ? null : []);
 }
 
 /** Return the edit that says how sure the person is, or takes that back. */
 function toggledConfidence(note, confidence) {
-  const label = ownLabel(note);
-  if (label?.confidence !== confidence) return { confidence };
-  return label.tags.length ? { confidence: null } : { tags: null };
+  return { confidence: ownLabel(note)?.confidence === confidence ? null : confidence };
 }

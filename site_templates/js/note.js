@@ -11,10 +11,13 @@ const NOTE_STATES = {
   kept: "kept in this browser",
 };
 
-/** Return labels by person, in an object that has nothing but them: a person may be called "constructor". */
+/**
+ * Return labels by person, in an object that has nothing but them: a person may be called "constructor". What says nothing of
+ * tags has undefined there, which as JSON is left out.
+ */
 function labelsFrom(labels) {
   const made = Object.create(null);
-  for (const [name, label] of Object.entries(labels ?? {})) made[name] = { tags: [], confidence: null, ...label };
+  for (const [name, label] of Object.entries(labels ?? {})) made[name] = { ...label, tags: label?.tags ?? undefined, confidence: label?.confidence ?? null };
   return made;
 }
 
@@ -61,7 +64,7 @@ function isWaiting(note) {
   return isRestChanged(note) || (isTextChanged(note) && !note.theirs);
 }
 
-/** Change some of text, starred, skipped, examplesSeen, and of the person's own label tags (null: none) and confidence. */
+/** Change some of text, starred, skipped, examplesSeen, and of the person's own label tags and confidence, as `relabel` does. */
 function amend(note, { tags, confidence, ...fields }) {
   if (fields.examplesSeen?.length === 0) delete fields.examplesSeen; // a panel without examples
   const at = new Date().toISOString().replace(/\.\d+/, "");
@@ -74,11 +77,13 @@ function amend(note, { tags, confidence, ...fields }) {
   if (tags !== undefined || confidence !== undefined) note.labels = relabel(note.labels, tags, confidence, at);
 }
 
+/** Return labels with the person's own changed as the service does: null for tags takes it away, but for a confidence given with it. */
 function relabel(labels, tags, confidence, at) {
   const changed = labelsFrom(labels);
-  const before = changed[person.labeller] ?? { tags: [], confidence: null };
-  if (tags === null) delete changed[person.labeller];
-  else changed[person.labeller] = { tags: tags ?? before.tags, confidence: confidence === undefined ? before.confidence : confidence, at };
+  const before = tags === null ? undefined : changed[person.labeller];
+  const said = { tags: tags ?? before?.tags, confidence: confidence === undefined ? (before?.confidence ?? null) : confidence };
+  if (said.tags || said.confidence) changed[person.labeller] = { ...changed[person.labeller], ...said, at };
+  else delete changed[person.labeller];
   return changed;
 }
 
@@ -131,8 +136,8 @@ function restPatches(note) {
   const { starred, skipped, labels, base } = note;
   const marks = { ...(starred !== base.starred && { starred }), ...(skipped !== base.skipped && { skipped }) };
   const patches = relabelled(note).map((by) => {
-    const { tags, confidence } = labels[by] ?? { tags: null };
-    return { by, tags, ...(tags && { confidence }) };
+    const { tags = null, confidence = null } = labels[by] ?? {};
+    return { by, tags, confidence };
   });
   if (Object.keys(marks).length) patches[0] = { ...patches[0], ...marks };
   return patches;
@@ -143,8 +148,8 @@ function markStored(note, { by, tags, confidence, text, ...fields }) {
   note.base = { ...note.base, ...(text !== undefined && { text, examplesSeen: null }), ...fields };
   if (tags === undefined) return;
   note.base.labels = labelsFrom(note.base.labels);
-  if (tags === null) delete note.base.labels[by];
-  else note.base.labels[by] = { tags, confidence };
+  if (tags || confidence) note.base.labels[by] = { tags: tags ?? undefined, confidence };
+  else delete note.base.labels[by];
 }
 
 /** Whether an entry says what is known to be stored. */

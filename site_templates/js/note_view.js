@@ -27,9 +27,9 @@ function staleness(notebook, note, present) {
 
 /**
  * Return the star and the text field of a note; `label` says what it is about, `examples` returns the digests of its examples.
- * The row of tags is there where the reader wants it, or `always`.
+ * The row of tags is there where the reader wants it, or `always`; `blind`, what others say only after one's own label.
  */
-function noteView(notebook, key, label, examples, always = false) {
+function noteView(notebook, key, label, examples, { always = false, blind = false } = {}) {
   let known;
   const open = () => always || rowsOpen;
   const seen = () => (known ??= examples());
@@ -54,7 +54,7 @@ function noteView(notebook, key, label, examples, always = false) {
     showConflict(note.theirs, note);
     const { labels, textBy, textAt, examplesSeen } = note;
     const says = JSON.stringify([Boolean(note.text), labels, textBy, textAt, examplesSeen, open(), person.name]);
-    if (says !== saying) said.replaceChildren(...staleness(notebook, note, note.examplesSeen ? seen() : []), ...peopleSay(note, open()));
+    if (says !== saying) said.replaceChildren(...staleness(notebook, note, note.examplesSeen ? seen() : []), ...peopleSay(note, { open: open(), blind }));
     said.hidden = !said.hasChildNodes();
     saying = says;
   });

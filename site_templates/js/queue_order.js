@@ -41,10 +41,10 @@ async function queueOrder(adapters, { sort, order, seed }) {
   return panels.filter(({ adapter, number, side }) => windows.get(adapter).counts[2 * number + side] > 0);
 }
 
-/** Say whether two people's labels differ in their tags. */
+/** Say whether two people's labels differ in their tags; one that says nothing of tags differs from none. */
 function isDisputed(note) {
-  const tags = Object.values(note?.labels ?? {}).map((label) => JSON.stringify([...label.tags].sort()));
-  return new Set(tags).size > 1;
+  const given = Object.values(note?.labels ?? {}).filter(({ tags }) => tags);
+  return new Set(given.map(({ tags }) => JSON.stringify([...tags].sort()))).size > 1;
 }
 
 /** Say whether one is done with a panel: it has a text, or a label of the reader's own. */

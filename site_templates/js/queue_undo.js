@@ -6,7 +6,7 @@ function replacedBy(note, { tags, confidence, ...fields }) {
   const before = Object.fromEntries(names.map((name) => [name, note[name]]));
   if (tags === undefined && confidence === undefined) return before;
   const label = ownLabel(note);
-  return { ...before, ...(label ? { tags: label.tags, confidence: label.confidence } : { tags: null }) };
+  return { ...before, tags: label?.tags ?? null, confidence: label?.confidence ?? null };
 }
 
 /** A notebook whose edits can be undone; everything else is the notebook's own. */

@@ -106,7 +106,7 @@ class QueueView {
     const list = blind ? blindList(feature, panel.side) : examplesList(feature, POLARITIES[panel.side], label);
     return [this.bar(), element("div", { class: "queue-panel" },
       element("section", { class: "card writing", "aria-label": "Note" }, this.heading, ...(blind ? [] : [scaleLegend(feature)]),
-        noteView(this.notebook, panel.key, label, () => examplesSeen(feature, panel.side), true), this.buttons(), this.news, queueHints()),
+        noteView(this.notebook, panel.key, label, () => examplesSeen(feature, panel.side), { always: true, blind }), this.buttons(), this.news, queueHints()),
       element("section", { class: `card panel${blind ? "" : ` ${POLARITIES[panel.side]}`}`, "aria-label": "Examples", "data-key": blind ? null : panel.key }, list))];
   }
 

@@ -30,6 +30,7 @@ from tests.annotation_server.untimed import UNTIMED
 
 A, B, C = (f"layer_{number}_up_proj_positive" for number in range(3))
 ADA, BEN = {"tags": ["dense"], "confidence": 4, "at": "2026-01-01T00:00:00Z"}, {"tags": [], "confidence": None}
+SURE: dict[str, object] = {"confidence": 4}
 BY_BEN = {"textBy": "Ben", "textAt": "2"}
 THEIRS: dict[str, Any] = {"text": "theirs", "starred": True, "lastModified": "2025-07-21T05:00:10.069773"}
 
@@ -79,6 +80,8 @@ def without_id(reply: Mapping[str, object]) -> dict[str, object]:
         ({"labels": {"Ada": ADA}}, {"labels": {"Ada": BEN}}, False, {"labels": {"Ada": ADA}}, "kept"),
         ({"labels": {"Ada": ADA}}, {"labels": {"Ada": BEN}}, True, {"labels": {"Ada": BEN}}, "replaced"),
         ({"labels": {"Ada": ADA}}, {"labels": {"Ada": {**ADA, "at": "later"}}}, True, {"labels": {"Ada": ADA}}, ""),
+        ({"labels": {"Ada": SURE}}, {"labels": {"Ada": {"tags": None, **SURE}}}, True, {"labels": {"Ada": SURE}}, ""),
+        ({"labels": {"Ada": SURE}}, {"labels": {"Ada": ADA}}, False, {"labels": {"Ada": SURE}}, "kept"),
         (
             {"text": "a", "textBy": "Ada", "textAt": "1", "examplesSeen": ["0" * 8], "mood": 1},
             {"text": "b", **BY_BEN},

@@ -22,7 +22,13 @@ JSON = st.recursive(
     max_leaves=8,
 )
 LABELS = st.fixed_dictionaries(
-    {}, optional={"tags": st.lists(TEXTS), "confidence": st.none() | st.integers(1, 5), "at": TEXTS, "colour": JSON}
+    {},
+    optional={
+        "tags": st.none() | st.lists(TEXTS),
+        "confidence": st.none() | st.integers(1, 5),
+        "at": TEXTS,
+        "colour": JSON,
+    },
 )
 OURS = {
     "text": TEXTS,
@@ -69,6 +75,18 @@ def test_a_file_of_the_original(tmp_path: Path) -> None:
     first, second = entries["layer_1_up_proj_positive"], entries["L2_old"]
     assert (first.text, first.starred, first.skipped, first.last_modified) == tuple(naive.values())
     assert (second.text, second.starred, second.skipped, second.last_modified) == ("only text", False, False, None)
+
+
+@pytest.mark.parametrize(("tags", "read"), [({}, None), ({"tags": None}, None), ({"tags": []}, ())])
+def test_a_label_without_tags_says_nothing_of_them_and_an_empty_list_that_none_fits(
+    tags: dict[str, Any], read: tuple[str, ...] | None
+) -> None:
+    entry = Entry.of({"labels": {"Ada": {**tags, "confidence": 3, "colour": "red"}}})
+    assert entry.labels["Ada"].tags == read
+    label = {**tags, "confidence": 4, "colour": "red", "at": "now"}
+    if read is None:
+        label.pop("tags", None)
+    assert entry.changed({"by": "Ada", "confidence": 4}, "now").fields["labels"] == {"Ada": label}
 
 
 def test_a_missing_file_is_an_empty_document(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ TAGS = st.lists(st.sampled_from(["dense", "digits", "rare"]), unique=True, max_s
 CONFIDENCE = st.none() | st.integers(1, 5)
 SEEN = st.lists(st.sampled_from(["00000001", "00000002"]), unique=True, min_size=1)
 MINUTE = timedelta(minutes=1)
-Labels = Mapping[str, tuple[tuple[str, ...], int | None]]  # by person: tags, confidence
+Label = tuple[tuple[str, ...] | None, int | None]  # tags (None: nothing said of them), confidence
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ class Note:
     starred: bool = False
     by: str | None = None
     seen: tuple[str, ...] | None = None
-    labels: Labels = field(default_factory=dict[str, tuple[tuple[str, ...], int | None]])
+    labels: Mapping[str, Label] = field(default_factory=dict[str, Label])  # by person
 
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Note:
         """The note that an entry of the file is."""
-        labels = {name: (tuple(label["tags"]), label["confidence"]) for name, label in entry.get("labels", {}).items()}
+        labels: dict[str, Label] = {
+            name: (tuple(label["tags"]) if "tags" in label else None, label["confidence"])
+            for name, label in entry.get("labels", {}).items()
+        }
         seen = entry.get("examplesSeen")
         return Note(entry["text"], entry["starred"], entry.get("textBy"), seen and tuple(seen), labels)
 
@@ -94,14 +97,21 @@ class Notes(RuleBasedStateMachine):
         assert self.edit(key, {"starred": starred}).saved
         self.model[key] = replace(self.model.get(key, Note()), starred=starred)
 
-    @rule(key=KEYS, by=PEOPLE, given=st.fixed_dictionaries({}, optional={"tags": TAGS, "confidence": CONFIDENCE}))
+    @rule(
+        key=KEYS,
+        by=PEOPLE,
+        given=st.fixed_dictionaries({}, optional={"tags": st.none() | TAGS, "confidence": CONFIDENCE}),
+    )
     def label(self, key: str, by: str, given: dict[str, Any]) -> None:
-        """Changes a person's label, or takes it away where nothing is given."""
-        assert self.edit(key, {"by": by, **(given or {"tags": None})}).saved
+        """Changes a person's label, or takes it away where nothing is given; one in which nothing is left goes."""
+        given = given or {"tags": None}
+        assert self.edit(key, {"by": by, **given}).saved
         old = self.model.get(key, Note())
-        tags, confidence = old.labels.get(by, ((), None))
-        label = tuple(given.get("tags", tags)), given.get("confidence", confidence)
-        labels = {name: each for name, each in {**old.labels, by: label}.items() if given or name != by}
+        tags, confidence = old.labels.get(by, (None, None))
+        if "tags" in given:
+            tags, confidence = (None, None) if given["tags"] is None else (tuple(given["tags"]), confidence)
+        label = tags, given.get("confidence", confidence)
+        labels = {name: each for name, each in {**old.labels, by: label}.items() if each != (None, None)}
         self.model[key] = replace(old, labels=labels)
 
     @rule(key=KEYS, text=st.none() | TEXTS)

@@ -32,8 +32,8 @@ TEXTS = st.sampled_from(HOSTILE) | st.text(max_size=30)
 NAMES = st.sampled_from([text for text in HOSTILE if is_name(text)]) | st.text(max_size=80).filter(is_name)
 TIMES = st.sampled_from(["2026-01-20T10:30:00Z", "2025-07-21T05:00:10.069773"]) | TEXTS.filter(bool)
 LABELS = st.fixed_dictionaries(
-    {"tags": st.lists(NAMES, max_size=3), "confidence": st.none() | st.integers(1, 5), "at": TIMES},
-    optional={"mood": TEXTS},
+    {"confidence": st.none() | st.integers(1, 5), "at": TIMES},
+    optional={"tags": st.none() | st.lists(NAMES, max_size=3), "mood": TEXTS},
 )
 KNOWN: dict[str, st.SearchStrategy[Any]] = {
     "lastModified": TIMES,

@@ -34,8 +34,12 @@ EXCLUDED = [positive_data_acceptance]
 
 def fill(folder: Path) -> None:
     """Notes, a page, its data and its texts, so that every route has something to answer with."""
-    label = {"Ann": {"tags": ["a tag"], "confidence": None, "at": "2026-01-20T10:30:00Z", "mood": 1}}
-    entries = {KEY: {"text": "a", "other": [None], "labels": label}, "not a key": {"starred": True}}
+    labels = {
+        "Ann": {"tags": ["a tag"], "confidence": None, "at": "2026-01-20T10:30:00Z", "mood": 1},
+        "Bo": {"confidence": 3},
+        "Cleo": {"tags": None, "confidence": 3},
+    }
+    entries = {KEY: {"text": "a", "other": [None], "labels": labels}, "not a key": {"starred": True}}
     (folder / "interpretations.json").write_text(json.dumps({"interpretations": entries, "version": 2}))
     (folder / "page.html").write_text("<!DOCTYPE html><title>the page</title>")
     (folder / "page_data").mkdir()
@@ -114,6 +118,10 @@ GOOD: Sequence[tuple[str, dict[str, Any]]] = [
     (
         "PATCH /api/interpretations/{key}",
         {"path_parameters": {"key": KEY}, "headers": {"If-Match": "*"}, "body": {"text": "c", "by": "Ann", "tags": []}},
+    ),
+    (
+        "PATCH /api/interpretations/{key}",
+        {"path_parameters": {"key": KEY}, "body": {"by": "Ann", "tags": None, "confidence": 3}},
     ),
     ("GET /api/history/{key}", {"path_parameters": {"key": KEY}}),
     ("GET /api/changes", {}),

@@ -74,7 +74,6 @@ def test_a_text_is_its_last_writers(service: Service) -> None:
 
 def test_each_persons_label_stands_beside_the_others(service: Service) -> None:
     save(service, {"by": "Ada", "tags": ["dense", "π", "dense"], "confidence": 2})
-    save(service, {"by": "Grace", "confidence": None})
     save(service, {"by": "Ada", "confidence": 5})
     labels = save(service, {"by": "Grace", "tags": ["unclear"], "text": "dates"})["labels"]
     assert {person: (label["tags"], label["confidence"]) for person, label in labels.items()} == {
@@ -83,6 +82,22 @@ def test_each_persons_label_stands_beside_the_others(service: Service) -> None:
     }
     assert set(save(service, {"by": "Ada", "tags": None})["labels"]) == {"Grace"}
     assert "labels" not in save(service, {"by": "Grace", "tags": None})
+
+
+def test_a_confidence_alone_says_nothing_of_tags(service: Service) -> None:
+    def label_after(**changes: object) -> dict[str, Any] | None:
+        label = save(service, {"by": "Ada", **changes}).get("labels", {}).get("Ada")
+        return label and {name: value for name, value in label.items() if name != "at"}
+
+    assert label_after(confidence=3) == {"confidence": 3}
+    assert label_after(tags=[]) == {"tags": [], "confidence": 3}
+    assert label_after(tags=None, confidence=3) == {"confidence": 3}
+    assert label_after(confidence=None) is None
+    assert label_after(confidence=None) is None
+    assert label_after(tags=["dense"], confidence=2) == {"tags": ["dense"], "confidence": 2}
+    assert label_after(confidence=None) == {"tags": ["dense"], "confidence": None}
+    assert label_after(confidence=5) == {"tags": ["dense"], "confidence": 5}
+    assert label_after(tags=None) is None
 
 
 def test_a_label_repeated_is_saved_once(service: Service) -> None:

@@ -78,7 +78,7 @@ def pressed(page: Page) -> list[str]:
 
 
 def without_times(entry: Mapping[str, Any]) -> dict[str, Any]:
-    labels = {name: (each["tags"], each["confidence"]) for name, each in entry.get("labels", {}).items()}
+    labels = {name: (each.get("tags"), each["confidence"]) for name, each in entry.get("labels", {}).items()}
     return {name: value for name, value in entry.items() if name not in ("lastModified", "textAt")} | {"labels": labels}
 
 
@@ -114,7 +114,9 @@ def test_tags_go_one_by_one_and_none_fits_is_something_else_than_no_label(visit:
     for name, label in (
         ("unclear", (["unclear"], None)),
         ("3", (["unclear"], 3)),
-        ("unclear", ([], 3)),
+        ("unclear", (None, 3)),
+        ("none fits", ([], 3)),
+        ("none fits", (None, 3)),
         ("3", None),
         ("none fits", ([], None)),
         ("positional", (["positional"], None)),
@@ -123,7 +125,32 @@ def test_tags_go_one_by_one_and_none_fits_is_something_else_than_no_label(visit:
     ):
         button(page, name).click()
         until(lambda label=label: without_times(server.stored())["labels"].get("Ada") == label)
+        given, sure = label or (None, None)
+        shown = {*(["none fits"] if given == [] else given or [])} | ({str(sure)} if sure else set())
+        assert set(pressed(page)) == shown
     assert "labels" not in server.stored()
+
+
+@pytest.mark.parametrize("tags", [{}, {"tags": None}])
+def test_who_said_only_how_sure_has_not_said_that_none_fits(visit: Open, server: Server, tags: dict[str, Any]) -> None:
+    write(server, "one")
+    content = json.loads(server.service.notes.read_bytes())
+    content["interpretations"][KEY]["labels"] = {
+        "Ada": {**tags, "confidence": 4, "colour": "red"},
+        "Ben": {**tags, "confidence": 2},
+        "Cleo": {"tags": [], "confidence": 3},
+    }
+    server.service.notes.write_text(json.dumps(content), "utf-8")
+    page = named(visit, server.address, "Ada").page
+    expect(panel(page).locator(".labels li")).to_have_text(["Ben sure: 2 of 5 ", "Cleo none fits sure: 3 of 5 "])
+    assert pressed(page) == ["4"]
+    button(page, "5").click()
+    until(lambda: server.stored()["labels"]["Ada"]["confidence"] == 5)
+    stored = server.stored()["labels"]["Ada"]
+    assert {name: value for name, value in stored.items() if name != "at"} == {"confidence": 5, "colour": "red"}
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert pressed(page) == ["5"]
 
 
 def test_who_gives_no_name_is_anonymous_and_a_text_has_no_writer(visit: Open, server: Server) -> None:
@@ -351,6 +378,26 @@ def test_from_disk_labels_and_names_are_kept_and_exported(visit: Open, tmp_path:
     read = parse_document(json.dumps({"interpretations": notes}).encode(), "exported")
     assert (read.entries[KEY].text_by, read.entries[KEY].labels["Ada"].tags) == ("Ada", ("dense",))
     assert read.entries[OTHER].text == "built in"
+
+
+def test_from_disk_a_confidence_alone_is_kept_and_exported_without_tags(visit: Open, tmp_path: Path) -> None:
+    path = tmp_path / "dashboard.html"
+    path.write_text(render_dashboard(sample_page(), {}), "utf-8")
+    opened = named(visit, path, "Ada")
+    page = opened.page
+    button(page, "2").click()
+    dialog = choose(page, tmp_path, {OTHER: {"labels": {"Ben": {"tags": None, "confidence": 4}}}})
+    dialog.get_by_role("button", name="Import what is new").click()
+    dialog.get_by_role("button", name="Close").click()
+    page.reload()
+    opened.ready()
+    assert pressed(page) == ["2"]
+    notes = exported(page)
+    assert without_times(notes[KEY])["labels"] == {"Ada": (None, 2)}
+    assert notes[OTHER]["labels"] == {"Ben": {"confidence": 4}}
+    assert '"tags"' not in json.dumps(notes)
+    button(page, "2").click()
+    assert KEY not in exported(page)
 
 
 def test_from_disk_two_tabs_keep_each_others_notes(visit: Open, tmp_path: Path) -> None:

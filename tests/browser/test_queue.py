@@ -138,7 +138,7 @@ def test_the_queue_is_of_the_adapter_in_the_address_blind_of_all(visit: Open, ri
 # Where it stops
 
 
-def entry(text: str = "", starred: bool = False, **labels: list[str]) -> dict[str, Any]:
+def entry(text: str = "", starred: bool = False, **labels: list[str] | None) -> dict[str, Any]:
     made = {name: {"tags": tags, "confidence": None, "at": "2026-01-20T10:30:00Z"} for name, tags in labels.items()}
     return {
         "text": text,
@@ -151,7 +151,7 @@ def entry(text: str = "", starred: bool = False, **labels: list[str]) -> dict[st
 STORED = {
     "layer_3_q_proj_positive": entry("numbers"),
     "layer_3_q_proj_negative": entry("  ", starred=True),
-    "layer_7_up_proj_positive": entry("names", starred=True, ada=["dense"], bo=["dense"]),
+    "layer_7_up_proj_positive": entry("names", starred=True, ada=["dense"], bo=["dense"], cleo=None),
     "layer_7_up_proj_negative": entry(ada=["dense", "unclear"], bo=["unclear", "dense"]),
     "layer_7_down_proj_positive": entry(ada=["dense"], bo=[]),
     "layer_8_up_proj_c1_negative": entry(anonymous=[]),
@@ -318,6 +318,28 @@ def test_one_s_own_tags_have_numbers(visit: Open, service: Service) -> None:
     page.keyboard.press("Alt+7")
     page.keyboard.press("Alt+6")
     until(lambda: label(service, second).get("tags") == ["zebra"])
+
+
+def test_confidence_by_key_says_nothing_of_tags_and_taken_back_leaves_no_label(visit: Open, service: Service) -> None:
+    page = opened(visit, address(service)).page
+    first = key(page)
+    for chord, wanted in (
+        ("Alt+3", {"confidence": 3}),
+        ("Alt+d", {"tags": ["dense"], "confidence": 3}),
+        ("Alt+d", {"confidence": 3}),
+        ("Alt+3", {}),
+        ("Alt+z", {"confidence": 3}),
+        ("Alt+z", {"tags": ["dense"], "confidence": 3}),
+        ("Alt+z", {"confidence": 3}),
+        ("Alt+z", {}),
+    ):
+        page.keyboard.press(chord)
+        until(
+            lambda wanted=wanted: (
+                {name: value for name, value in label(service, first).items() if name != "at"} == wanted
+            )
+        )
+        expect(page.locator(".own .none")).to_have_attribute("aria-pressed", "false")
 
 
 def test_one_is_no_longer_skipped_once_done(visit: Open, service: Service) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,20 @@ from playwright.sync_api import Page, expect
 
 from loradash_assets.site.page import Adapter, Example, Layer, Neighbours, Projection
 from loradash_assets.site.page import Page as Dashboard
+from tests.annotation_server.service import Service, running
 from tests.browser.conftest import Open
 from tests.browser.pages import features_of, rich_page, save
-from tests.browser.test_queue import WIDE, all_keys, field, fragment, keys_with_examples, opened, place, shuffled
+from tests.browser.test_queue import (
+    WIDE,
+    address,
+    all_keys,
+    field,
+    fragment,
+    keys_with_examples,
+    opened,
+    place,
+    shuffled,
+)
 
 HUES = re.compile(r"\b(?:[pn][1-8]|above|below|red|blue|orange|purple)\b")
 TOLD = re.compile(
@@ -192,6 +205,64 @@ def test_reveal_needs_a_note_and_holds_for_one_panel(visit: Open, plain: Path) -
     page.keyboard.press("b")
     assert place(page) == 1
     assert told(said(page)) == set()
+
+
+LABELS = {
+    "ada": {"tags": ["polysemantic", "by ada"], "confidence": 2, "at": "2026-01-20T10:30:00Z"},
+    "bo": {"tags": [], "confidence": 5, "at": "2026-01-20T10:30:00Z"},
+}
+OTHERS = re.compile(r"\b(?:ada|bo)\b|of 5")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Generator[Service]:
+    """The service with two notes that others labelled, the first ones of the blind queue."""
+    save(rich_page(), {}, tmp_path / "page.html")
+    first, second = panels_of(1)[:2]
+    entries = {
+        first: {"text": "shared", "textBy": "cleo", "starred": False, "labels": LABELS},
+        second: {"text": "", "starred": False, "labels": {"ada": LABELS["ada"]}},
+    }
+    (tmp_path / "interpretations.json").write_text(json.dumps({"interpretations": entries}), "utf-8")
+    with running(tmp_path) as service:
+        yield service
+
+
+@pytest.mark.parametrize(("own", "back"), [("Alt+d", "Alt+d"), ("Alt+4", "Alt+4"), ("none fits", "Alt+z")])
+def test_blind_what_others_say_appears_with_one_s_own_label_and_not_before(
+    visit: Open, labelled: Service, own: str, back: str
+) -> None:
+    page = opened(visit, address(labelled), "&blind=1").page
+    items = page.locator(".said .labels li")
+    expect(field(page)).to_have_value("shared")
+    expect(page.locator(".writer b")).to_have_text("cleo")
+    assert OTHERS.findall(said(page)) == []
+    labelled.patch({"by": "ada", "tags": ["by ada", "changed"]}, panels_of(1)[0])
+    labelled.patch({"starred": True}, panels_of(1)[0])
+    expect(page.locator(".writing .star")).to_have_attribute("aria-pressed", "true")  # it has come
+    field(page).focus()
+    page.keyboard.type(" and mine")  # a text is shared: it is no label
+    assert OTHERS.findall(said(page)) == []
+    field(page).focus()
+    if own == "none fits":
+        page.get_by_role("button", name="none fits").click()
+    else:
+        page.keyboard.press(own)
+    expect(items).to_contain_text(["ada by ada changed sure: 2 of 5", "bo none fits sure: 5 of 5"])
+    field(page).focus()
+    page.keyboard.press(back)
+    expect(items).to_have_count(0)
+    assert OTHERS.findall(said(page)) == []
+    page.keyboard.press("Alt+n")
+    assert place(page) == 2
+    assert OTHERS.findall(said(page)) == []
+
+
+def test_without_blind_others_labels_are_there_at_once(visit: Open, labelled: Service) -> None:
+    order = [each for each in shuffled(all_keys(), 1) if each in keys_with_examples()]
+    page = opened(visit, address(labelled), f"&seed=1&index={order.index(panels_of(1)[0]) + 1}").page
+    items = page.locator(".said .labels li")
+    expect(items).to_contain_text(["ada polysemantic by ada sure: 2 of 5", "bo none fits sure: 5 of 5"])
 
 
 def test_leaving_blind_brings_everything_back(visit: Open, rich: Path) -> None:

@@ -107,17 +107,21 @@ def test_what_people_said_is_in_the_table(tmp_path: Path) -> None:
             "Bo": {"tags": ["dense", "single token"], "confidence": 4, "at": "2026-03-02T00:00:00Z", "colour": 1},
             "Ann": {"tags": ["dense"], "confidence": None},
             "": {"tags": [], "confidence": 10**30},
+            "Cleo": {"confidence": 5},
+            "Dan": {"tags": None},
         },
         "rating": 7,
     }
     (row,) = _table(tmp_path, {"layer_0_q_proj_positive": entry})
     assert (row["text_by"], row["text_at"], row["examples_seen"]) == ("Ann", "2026-03-01T00:00:00Z", ["0a0a0a0a"])
-    assert row["people"] == ["Ann", "Bo", ""]
+    assert row["people"] == ["Ann", "Bo", "", "Cleo", "Dan"]
     assert row["tags"] == ["dense", "single token"]
     assert row["labels"] == [
         {"person": "Bo", "tags": ["dense", "single token"], "confidence": 4, "at": "2026-03-02T00:00:00Z"},
         {"person": "Ann", "tags": ["dense"], "confidence": None, "at": None},
         {"person": "", "tags": [], "confidence": None, "at": None},
+        {"person": "Cleo", "tags": None, "confidence": 5, "at": None},
+        {"person": "Dan", "tags": None, "confidence": None, "at": None},
     ]
 
 

@@ -75,7 +75,7 @@ def test_any_labels_have_the_alpha_of_the_definition(seed: int) -> None:
         }
         for _ in range(30)
     ]
-    fits = [[int("dense" in label.tags) for label in labels.values()] for labels in labelled]
+    fits = [[int("dense" in (label.tags or ())) for label in labels.values()] for labels in labelled]
     said = [[label.confidence for label in labels.values() if label.confidence] for labels in labelled]
     assert tag_agreement(labelled, "dense").alpha == pytest.approx(by_definition(fits, nominal))
     assert confidence_agreement(labelled).alpha == pytest.approx(by_definition(said, ordinal))
@@ -94,6 +94,18 @@ def test_without_variation_there_is_no_agreement(tagged: bool) -> None:
     found = tag_agreement([{person: Label(("dense",) * tagged) for person in "ab"} for _ in range(3)], "dense")
     assert (found.features, found.alpha) == (3, None)
     assert found.undefined_because == "everyone says the same of every feature"
+
+
+def test_a_label_without_tags_is_no_judgement_of_any_tag_but_one_of_confidence() -> None:
+    sure = Label(None, 4)
+    agreed: list[Labels] = [{"a": Label(("x",)), "b": Label(("x",))}, {"a": Label(()), "b": Label(())}]
+    unsaid: list[Labels] = [*({**labels, "c": sure} for labels in agreed), {"a": sure, "b": Label(("x",), 4)}]
+    assert tag_agreement(unsaid, "x") == tag_agreement(agreed, "x")
+    assert confidence_agreement(unsaid).features == 1
+    assert [(tag.name, tag.features, dict(tag.people)) for tag in tags(unsaid)] == [("x", 2, {"a": 1, "b": 2})]
+    for tags_of_b, differ in ((("x",), False), ((), True)):
+        assert disagree({"a": Label(("x",)), "b": Label(tags_of_b), "c": sure}) == differ
+    assert not disagree({"a": Label(()), "c": sure})
 
 
 def test_perfect_agreement_is_1() -> None:

@@ -21,7 +21,7 @@ NOTE: dict[str, Any] = {
     "text": "sums",
     "starred": True,
     "textBy": "Ann",
-    "labels": {"Bo": {"tags": ["dense"], "confidence": 2, "at": "2026-03-01T00:00:00Z"}},
+    "labels": {"Bo": {"tags": ["dense"], "confidence": 2, "at": "2026-03-01T00:00:00Z"}, "Cleo": {"confidence": 5}},
 }
 
 
@@ -96,8 +96,12 @@ def test_a_note_stands_beside_its_panel_and_the_others_have_none(tmp_path: Path)
     rows = {row["key"]: row for row in _annotated(tmp_path, site, notes).to_pylist()}
     assert {key for key, row in rows.items() if row["text"] is not None} == {here, elsewhere, "model_q_proj_positive"}
     assert (rows[here]["text"], rows[here]["starred"], rows[here]["text_by"]) == ("sums", True, "Ann")
-    assert (rows[here]["tags"], rows[here]["people"], rows[here]["skipped"]) == (["dense"], ["Ann", "Bo"], False)
-    assert rows[here]["labels"][0]["confidence"] == 2
+    assert (rows[here]["tags"], rows[here]["people"], rows[here]["skipped"]) == (
+        ["dense"],
+        ["Ann", "Bo", "Cleo"],
+        False,
+    )
+    assert [(each["tags"], each["confidence"]) for each in rows[here]["labels"]] == [(["dense"], 2), (None, 5)]
     assert [rows[key]["stale"] for key in (here, elsewhere, "model_q_proj_positive")] == [False, True, None]
 
 

@@ -305,7 +305,8 @@ def test_a_note_is_carried_as_the_file_has_it_hostile_or_not_and_always_as_the_s
         "labels": {
             person: {"tags": [text, person], "confidence": confidence, "at": None}
             for person, confidence in zip(HOSTILE, cycle([None, 1, 5]), strict=False)
-        },
+        }
+        | {"Ann": {"confidence": 3, "at": None}},
     }
     entry = document.Entry.of({**stored, "rating": 7})
     first, second = (parts(page, {key: note_of_entry(entry)})["head"] for _ in range(2))

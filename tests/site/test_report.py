@@ -238,8 +238,26 @@ def test_different_tags_are_listed_with_who_said_what() -> None:
     )
     text = section(report_html(page(), notes), "Different tags")
     when = "2026-03-01T00:00:00Z"
-    assert f"Layer 1 k_proj , negative Ann a confidence 2 of 5 {when} Bo no tag {when}" in text
+    assert f"Layer 1 k_proj , negative Ann a confidence 2 of 5 {when} Bo none fits {when}" in text
     assert "up_proj" not in text
+
+
+def test_who_said_only_how_sure_is_listed_as_that() -> None:
+    notes = table(
+        note("layer_0_up_proj_positive", "sums", labels={"Ann": (["dense"], 4), "Bo": (None, 1)}),
+        note("layer_1_k_proj_negative", labels={"Ann": ([], None), "Bo": (None, 5)}),
+        note("layer_1_v_proj_negative", labels={"Ann": (["dense"], None), "Bo": (["dense"], None)}),
+    )
+    html = report_html(page(), notes)
+    assert "dense 2 Ann 2, Bo 1 undefined: everyone says the same of every feature" in section(html, "Tags")
+    assert "Different tags" not in visible_text(html)
+    assert "Bo confidence 1 of 5 2026-03-01T00:00:00Z" in section(html, "All other notes")
+    assert "Bo 0 3" in section(html, "People")
+    assert section(html, "Open questions").count("Bo's confidence is 1") == 1
+    assert [json.loads(row["labels"])["Bo"].get("tags", "none said") for row in rows(report_csv(page(), notes))] == [
+        *("none said", "none said"),
+        ["dense"],
+    ]
 
 
 def test_open_questions_say_why_and_settled_notes_are_not_among_them() -> None:
