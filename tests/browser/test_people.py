@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from annotation_server.document import parse_document
 from loradash_assets.schema import Polarity
@@ -270,9 +270,14 @@ def in_conflict(visit: Open, server: Server, **options: Any) -> Visit:
     """Open the page as Ada, who wrote "one / mine / end" where Ben wrote "one / theirs / end"."""
     opened = named(visit, server.address, "Ada", **options)
     typing(opened.page)
+    held: list[Route] = []  # the page must not hear of Ben's text before Ada's is sent
+    opened.page.route("**/api/changes*", lambda route: held.append(route))
     write(server, "one\ntheirs\nend", by="Ben")
     area(opened.page).fill("one\nmine\nend")
     expect(state(opened.page)).to_have_text("conflict")
+    opened.page.unroute("**/api/changes*")
+    for route in held:
+        route.continue_()
     return opened
 
 

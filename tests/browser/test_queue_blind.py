@@ -140,7 +140,7 @@ def test_blind_a_positive_panel_and_its_mirror_elsewhere_are_one_document_and_on
 ) -> None:
     seen: list[tuple[str, str, bytes]] = []
     for file in twins:
-        page = opened(visit, file, "&blind=1" if blind else "").page
+        page = opened(visit, file, "&blind=1" if blind else "").settled()
         as_it_is = page.locator("body").aria_snapshot(), page.screenshot()
         text = re.sub(r'"\d+ 0\.\d+"', "", said(page))  # the name of the history's step is drawn at random
         seen.append((text, *as_it_is))
