@@ -10,7 +10,7 @@ import pytest
 from benchmarks.lost_notes import finished, kept
 from tests.projects import save_project
 
-SEEDS = (0, 4, 5)  # one more asset that publishes makes other schedules of them, and the control may lose others
+SEEDS = (0, 4)  # one more asset that publishes makes other schedules of them, and the control may lose others
 
 
 @pytest.fixture(scope="module")

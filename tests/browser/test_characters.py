@@ -22,4 +22,5 @@ def test_no_character_is_lost(browser: Browser, name: str) -> None:
 @pytest.mark.parametrize("name", ["closed", "two"])
 def test_a_page_that_loses_characters_is_seen_to(browser: Browser, name: str) -> None:
     scene, script = SCENES[name]
-    assert tabs.play(browser, scene, 1, script)["characters_lost"] > 0
+    # On a busy machine it may come about that each tab saves before the other types.
+    assert any(tabs.play(browser, scene, 1, script)["characters_lost"] for _ in range(3))

@@ -397,7 +397,7 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
     errors, shared = Errors(ready.made), 0
     layers = sorted({module.layer for module in ready.made.modules})
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(CASES)
     def check(case: Case) -> None:
         nonlocal shared
