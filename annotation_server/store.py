@@ -1,5 +1,8 @@
 """The one writer of the notes file: edits wait in a queue, and all that wait are saved in one commit.
 
+Where many save at once, a commit is put off a little: those who were in the last one are about to send their next
+edits, and would else wait for the commit of whoever is first, and then for their own.
+
 An edit is acknowledged (its future resolves) after the new file's fsync, its rename and the directory's fsync. The file
 is the truth: when somebody else changed it, it is read again before the next edit is judged, and its entries win; texts
 that it no longer holds go to the history. An edit of the file in the few microseconds between the last look at it and
@@ -13,6 +16,8 @@ import os
 import queue
 import stat
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -30,6 +35,7 @@ from annotation_server.preconditions import UNCONDITIONAL, Precondition
 Result = TypeVar("Result")
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # commits begun anew because the file changed meanwhile
+_PATIENCE = 0.05  # seconds that a commit is put off at most
 _BURST = timedelta(minutes=1)  # in which one person's texts of one note count as one
 
 
@@ -130,6 +136,8 @@ class Store:
         self._busy = threading.Lock()
         self._closed = False
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._sizes = deque([1], maxlen=4)  # of the last batches
+        self._seconds = 0.0  # that the last one took
         self._writer = threading.Thread(target=self._run, name="annotation-writer", daemon=True)
         self._writer.start()
 
@@ -187,17 +195,25 @@ class Store:
         going_on = True
         while going_on:
             batch, going_on = self._next_batch()
+            started = time.monotonic()
             for commit in _commits(batch):
                 self._settle(commit)
+            self._seconds = min(time.monotonic() - started, _PATIENCE)
+            self._sizes.append(len(batch))
 
     def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """Everything that waits, at least one, and whether more may come."""
+        """Everything that waits, at least one, and whether more may come.
+
+        As many as there were in one of the last batches are waited for, no longer than the last one took.
+        """
         batch: list[_Waiting] = []
         waiting = self._queue.get()
+        end = time.monotonic() + self._seconds
         while waiting is not None:
             batch.append(waiting)
+            left = end - time.monotonic() if len(batch) < max(self._sizes) else 0.0
             try:
-                waiting = self._queue.get_nowait()
+                waiting = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
             except queue.Empty:
                 return batch, True
         return batch, False

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,22 @@ def test_short_writes_are_completed(store: Store, path: Path) -> None:
         calls.write = lambda descriptor, data: real(descriptor, data[:7])  # pyright: ignore[reportAttributeAccessIssue]
         save(store, "a", "x" * 1000)
     assert texts(path)["a"] == "x" * 1000
+
+
+def test_who_saves_again_and_again_beside_others_is_waited_for(store: Store) -> None:
+    """Else every other commit is that of whoever is first, and all others wait for it and then for their own."""
+    people, rounds = 8, 6
+
+    def write(key: str) -> None:
+        for number in range(rounds):
+            save(store, key, f"draft {number}")
+
+    with watched(lambda _, name: time.sleep(0.1 if name == "fsync" else 0.0)) as calls:
+        with ThreadPoolExecutor(people) as pool:
+            list(pool.map(write, map(str, range(people))))
+        commits = calls.calls.count("replace")
+        save(store, "0", "alone")
+    assert commits <= rounds + 3  # the first ones have to be learned from
 
 
 def test_all_that_wait_are_saved_in_one_commit(store: Store, path: Path) -> None:
