@@ -101,13 +101,18 @@ def record(
     """Record the chunks (all, if none are named) that are not in `directory` yet; return how many tokens that was.
 
     Chunks depend on the plan and on nothing else: several processes may record different ones of a directory. A chunk
-    is written while the next one runs. `progress` is called with a number of tokens after every batch, or once for a
-    chunk that was there.
+    is written while the next one runs, and before that one has run to its end, so that no kill costs two. `progress` is
+    called with a number of tokens after every batch, or once for a chunk that was there.
     """
     wanted = [*range(len(plan.batches.chunks))] if chunks is None else chunks
     ran: dict[int, _Ran] = {}
     recorded = 0
     written: Future[None] | None = None
+
+    def wait() -> None:
+        if written is not None:
+            written.result()
+
     with ThreadPoolExecutor(max_workers=1) as writer:
         for number, following in zip_longest(wanted, wanted[1:]):
             chunk, file = plan.batches.chunks[number], chunk_file(directory, number)
@@ -116,22 +121,19 @@ def record(
                 progress(len(tokens))
                 continue
             later = () if following is None else plan.batches.chunks[following].batches
-            ran = _run(plan, chunk, forward, ran, later, _in_steps(progress, len(tokens), chunk, plan.batches))
+            ran = _run(plan, chunk, forward, ran, later, _in_steps(progress, len(tokens), chunk, plan.batches), wait)
             parts = {batch: ran[batch].part for batch in chunk.batches}
             ran = {batch: ran[batch] for batch in ran.keys() & later}
-            if written is not None:
-                written.result()
             written = writer.submit(_write_parts, file, plan, chunk, tokens, parts)
             recorded += len(tokens)
-        if written is not None:
-            written.result()
+        wait()
     return recorded
 
 
 def run_chunk(plan: RecordingPlan, forward: Forward, number: int) -> Callable[[Path], None]:
     """Run what one chunk needs; what is returned waits for the results and writes them into a directory."""
     chunk = plan.batches.chunks[number]
-    ran = _run(plan, chunk, forward, {}, (), lambda _: None)
+    ran = _run(plan, chunk, forward, {}, (), lambda _: None, lambda: None)
     parts = {batch: ran[batch].part for batch in chunk.batches}
     tokens = _token_numbers(plan, chunk.examples)
     return lambda directory: _write_parts(chunk_file(directory, number), plan, chunk, tokens, parts)
@@ -163,14 +165,23 @@ def _run(
     before: Mapping[int, _Ran],
     later: Collection[int],
     progress: Progress,
+    wait: Callable[[], None],
 ) -> dict[int, _Ran]:
-    """Start the batches that a chunk needs, those that are not in `before`; pasts stay for the batches in `later`."""
+    """Start the batches that a chunk needs, those that are not in `before`; pasts stay for the batches in `later`.
+
+    `wait` is called before the last of them.
+    """
+    to_run = [number for number in chunk.batches if number not in before]
+    if not to_run:
+        wait()
     batches, segments, last = plan.batches.batches, plan.batches.segments, plan.batches.last_uses(chunk)
     ran: dict[int, _Ran] = {}
     pasts: dict[int | None, Any] = {None: None}
     for number in chunk.batches:
         batch = batches[number]
         if number not in before:
+            if number == to_run[-1]:
+                wait()
             rows = [plan.token_ids[segments[s].example][segments[s].start : segments[s].stop] for s in batch]
             keep = [row for row, segment in enumerate(batch) if segment in plan.batches.parents]
             part = forward(rows, [pasts[segments[segment].parent] for segment in batch], keep)
