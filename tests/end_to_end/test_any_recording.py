@@ -397,7 +397,7 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
     errors, shared = Errors(ready.made), 0
     layers = sorted({module.layer for module in ready.made.modules})
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(CASES)
     def check(case: Case) -> None:
         nonlocal shared
@@ -425,7 +425,7 @@ def test_whatever_is_recorded_is_exact_and_its_lists_are_sorts(ready: Ready) -> 
 
     check()
     errors.check()
-    assert (shared > 0) == ready.first.shares
+    assert (shared > 10) == ready.first.shares
 
 
 def _check_products(noting: Noting, prompts: Prompts, values: Values) -> None:
@@ -525,7 +525,7 @@ class Giving:
 def test_lists_of_any_values_are_sorts(ready: Ready) -> None:
     """(c) with ties, zeros of both signs, NaN, ±Inf, the smallest and the largest floats, and empty examples."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=400, deadline=None)
     @given(INJECTED)
     def check(case: Injected) -> None:
         modules = ready.made.modules
