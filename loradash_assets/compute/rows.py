@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,7 @@ from loradash_assets.schema import ROWS
 
 Row = Mapping[str, Any]
 LARGEST_CSV_FIELD = 2**31 - 1  # characters; the module's own limit is 128 Ki
+_READ_AT_ONCE = 2**20  # bytes of a column
 _ROW_BYTES = 200  # of a row's Python objects beside its characters
 
 
@@ -62,10 +64,8 @@ def local_rows(path: Path, split: str) -> Iterator[Row | _Unreadable]:
 
 def hub_rows(name: str, config: str | None, split: str, revision: str) -> Iterator[Row]:
     """Yield the rows of a hub dataset at a commit, streamed. Raises DatasetError naming it if it cannot be read."""
-    import datasets
-
     try:
-        yield from _undecoded(datasets.load_dataset(name, config, split=split, revision=revision, streaming=True))
+        yield from _streamed(name, config, split, revision)
     except Exception as error:  # the library raises its own, the hub's and the file system's
         raise DatasetError(f"dataset.path: cannot read '{name}' (split '{split}') on the hub: {error}") from error
 
@@ -79,9 +79,29 @@ def _directory_rows(path: Path, split: str) -> Iterator[Row]:
             chosen = saved[split] if isinstance(saved, datasets.DatasetDict) else saved
             yield from _undecoded(chosen.to_iterable_dataset())
         else:
-            yield from _undecoded(datasets.load_dataset(str(path), split=split, streaming=True))
+            yield from _streamed(str(path), None, split, None)
     except Exception as error:  # as in hub_rows
         raise DatasetError(f"dataset.path: cannot read directory {path} (split '{split}'): {error}") from error
+
+
+def _streamed(name: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
+    """Read Parquet in this thread: the library's scanner leaves threads that can abort the process as it ends.
+
+    That is apache/arrow#45214.
+    """
+    import datasets
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    builder = datasets.load_dataset_builder(name, config, revision=revision)
+    dataset = builder.as_streaming_dataset(split)  # names the splits there are if this is none of them
+    if not isinstance(builder, Parquet):
+        yield from _undecoded(dataset)
+        return
+    files = cast("Mapping[str, list[str]]", builder.config.data_files)
+    for part in map(str, files) if split == "all" else split.split("+"):
+        for file in files[part.strip()]:
+            with fsspec.open(file) as handle:
+                yield from _parquet(handle)
 
 
 def _undecoded(dataset: Any) -> Iterable[Row]:
@@ -124,8 +144,8 @@ def _json_array(path: Path) -> Iterator[Row | _Unreadable]:
     yield from map(_object, cast("list[object]", values))
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    with pq.ParquetFile(path) as file:
+def _parquet(source: Path | Any) -> Iterator[Row]:
+    with pq.ParquetFile(source, buffer_size=_READ_AT_ONCE) as file:
         for batch in file.iter_batches(batch_size=64):
             yield from cast("list[Row]", batch.to_pylist())
 

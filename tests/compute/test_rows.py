@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +162,26 @@ def test_a_directory_of_files_with_splits(tmp_path: Path) -> None:
     assert _fields(tmp_path, "test") == [{"text": "c"}]
     with pytest.raises(DatasetError, match="split 'validation'"):
         _read(tmp_path, "validation")
+
+
+def test_splits_of_parquet_files_are_read_together_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    for name, text in (("train-0", "a"), ("train-1", "b"), ("test", "c")):
+        pq.write_table(pa.table({"text": [text]}), tmp_path / f"{name}.parquet")
+    assert _fields(tmp_path) == [{"text": "a"}, {"text": "b"}]
+    assert _fields(tmp_path, "test + train") == [{"text": "c"}, {"text": "a"}, {"text": "b"}]
+    assert sorted(row["text"] for row in _fields(tmp_path, "all")) == ["a", "b", "c"]
+    with pytest.raises(DatasetError, match=r"split 'dev'.*train"):
+        _fields(tmp_path, "dev")
+
+
+def test_a_process_that_read_the_first_rows_of_parquet_files_ends_as_it_should(tmp_path: Path) -> None:
+    rows = tmp_path / "data"
+    rows.mkdir()
+    texts = [f"row {number}" * 50 for number in range(100_000)]
+    pq.write_table(pa.table({"text": texts}), rows / "train.parquet", row_group_size=1000)
+    script = f"from tests.compute.test_rows import *\nrows = local_rows(Path({str(rows)!r}), 'train')\nnext(rows)"
+    processes = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
 
 
 def test_a_directory_whose_file_breaks_while_it_is_read_is_refused_by_name(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("org/tiny
 answer = {"folder": folder, "rank": model.peft_config["default"].r}
 """
 DATASET = """
-from datasets import load_dataset
-answer = {"rows": list(load_dataset("org/data", split="train", streaming=True))}
+from loradash_assets.compute.rows import hub_rows
+answer = {"rows": list(hub_rows("org/data", None, "train", "main"))}
 """
 
 
