@@ -31,7 +31,7 @@ annotate: .venv/.run-installed ## serve the dashboard and save what you write ab
 
 test: .venv/.dev-installed ## run every test, with a real browser; a skipped test is a failure
 	@$(BIN)/python tests/browser/chromium.py
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.dev-installed ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check .

@@ -63,7 +63,7 @@ def frames(browser: Browser, directory: Path, times: int) -> float:
     """Return the milliseconds that painting nothing takes."""
     path = directory / "empty.html"
     path.write_text(EMPTY_PAGE, encoding="utf-8")
-    return floor(browser, File(path, EMPTY, tokens=1), times)
+    return floor(browser, File(path, EMPTY, examples=1), times)
 
 
 def measure(browser: Browser, size: Size, directory: Path, notes: int) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def measure(browser: Browser, size: Size, directory: Path, notes: int) -> dict[s
     found: dict[str, Any] = {}
     for name, choice in (("sighted", ""), ("blind", "&blind=1")):
         way = replace(LORADASH, layer=SHOWN, next=NEXT % choice)
-        with opened(browser, File(path, way, tokens=1)) as page:
+        with opened(browser, File(path, way, examples=1)) as page:
             page.evaluate("probe.opened")
             found[name] = summary(page.evaluate(f"probe.switches({notes}, {REST})"))
             done = page.locator(".queue-bar .tally").inner_text()

@@ -5,9 +5,9 @@
 The same synthetic data (real texts, ±10 tokens, 16 examples of either polarity) as loradash's file and as one in which
 everything is rendered beforehand (`benchmarks/pages/original.py`), opened from disk in turns, each time in a fresh
 profile, and a page with nothing on it with them. Before anything is timed, both must show what the data says. Measured
-inside the page: from the navigation until the first layer's tokens are painted, and until "next layer" is answered too;
-from a click on it, or a key in the search field, until the second frame after what it changes. With `--case` some are
-measured, and nothing is written.
+inside the page: from the navigation until the first layer's tokens in sight are painted, and until "next layer" is
+answered too; from a click on it, or a key in the search field, until the second frame after what it changes. With
+`--case` some are measured, and nothing is written.
 """
 
 from __future__ import annotations
@@ -155,13 +155,13 @@ def _write_original(directory: Path, page: Page, projections: Sequence[str]) -> 
 def _file(path: Path, page: Page, projections: Sequence[str], way: Way) -> File:
     shown = [each.features[0] for each in next(iter(page.adapters[0].layers)).projections if each.name in projections]
     examples = [example for feature in shown for polarity in POLARITIES for example in feature.examples(polarity)]
-    return File(path, way, sum(len(example.tokens) for example in examples))
+    return File(path, way, len(examples))
 
 
 def _empty(directory: Path) -> File:
     path = directory / "empty.html"
     path.write_text(EMPTY_PAGE, encoding="utf-8")
-    return File(path, EMPTY, tokens=1)
+    return File(path, EMPTY, examples=1)
 
 
 def _bytes_with_samples(size: Size) -> int:

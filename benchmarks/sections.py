@@ -245,8 +245,8 @@ def page(result: Result) -> list[str]:
         *_table(("data", "original's way", "loradash", "times smaller", "with samples"), sizes),
         "",
         "Opened in turns in fresh profiles, median seconds since the navigation. *Painted*: the first layer's tokens "
-        "are. *Usable*: a click on the next layer is answered, too. *Beyond empty*: of what each takes more than a "
-        "page of one word.",
+        "in sight are. *Usable*: a click on the next layer is answered, too. *Beyond empty*: of what each takes more "
+        "than a page of one word.",
         "",
         *_table(("until", "original's way", "loradash", "empty", "times faster", "beyond empty"), opening),
         "",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import dagster as dg
@@ -256,12 +257,20 @@ def answer(lookup: ActivationLookup, key: str, example: int) -> list[float] | st
         return str(error)
 
 
-@pytest.fixture
-def graph(tmp_path: Path) -> Iterator[Graph]:
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of one adapter that was built."""
+    project = save_project(tmp_path_factory.mktemp("one") / "project", recording=CHUNKS)
     with dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(save_project(tmp_path / "project", recording=CHUNKS), instance)
-        graph.run()
-        yield graph
+        Graph(project, instance).run()
+    return project
+
+
+@pytest.fixture
+def graph(one: Path, tmp_path: Path) -> Iterator[Graph]:
+    """A copy of it, to be damaged."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Graph(copytree(one, tmp_path / "project"), instance)
 
 
 def chunk_of(graph: Graph, example: int) -> Path:

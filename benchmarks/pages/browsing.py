@@ -24,11 +24,11 @@ Seen = dict[tuple[str, str], list[tuple[float, str]]]  # by projection and polar
 
 @dataclass(frozen=True)
 class File:
-    """A page as a file, how it is worked, and how many tokens its first layer shows as it opens."""
+    """A page as a file, how it is worked, and how many examples its first layer has."""
 
     path: Path
     way: Way
-    tokens: int
+    examples: int
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def opened(browser: Browser, file: File) -> Generator[Page]:
     context = browser.new_context(viewport=VIEWPORT)  # pyright: ignore[reportArgumentType] (a dict of two ints)
     context.set_default_timeout(TIMEOUT)
     context.set_default_navigation_timeout(TIMEOUT)
-    context.add_init_script(file.way.script(file.tokens))
+    context.add_init_script(file.way.script(file.examples))
     page = context.new_page()
     page.goto(file.path.as_uri())
     yield page

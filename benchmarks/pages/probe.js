@@ -14,7 +14,7 @@ async function until(test, turn) {
   }
 }
 
-/** Milliseconds from the navigation until the first layer's tokens are painted, and until "next" is answered as well. */
+/** Milliseconds from the navigation until the first layer's tokens in sight are painted, and until "next" is answered as well. */
 async function open() {
   await until(way.laidOut, frame);
   await painted();
@@ -43,7 +43,7 @@ const task = () => new Promise((next) => { channel.port1.onmessage = next; chann
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 /** The same of so many steps to the next layer after `rest` milliseconds, with the nodes that each leaves in the document. */
-async function switches(times, rest = 100) {
+async function switches(times, rest = 300) {
   const found = [];
   for (let step = 0; step < times; step += 1) {
     await pause(rest);
@@ -85,19 +85,23 @@ function nodes() {
 }
 
 /** By projection in view and polarity, every example: the activation as it is written, the tokens' texts joined. */
-const read = () => Object.fromEntries(way.columns().map((column) => [way.projection(column), {
-  positive: examplesIn(column.querySelector(".panel.positive")),
-  negative: examplesIn(column.querySelector(".panel.negative")),
-}]));
+async function read() {
+  await until(way.settled, frame);
+  return Object.fromEntries(way.columns().map((column) => [way.projection(column), {
+    positive: examplesIn(column.querySelector(".panel.positive")),
+    negative: examplesIn(column.querySelector(".panel.negative")),
+  }]));
+}
 
 const examplesIn = (panel) => [...panel.querySelectorAll(way.example)].map((example) => [
   example.querySelector(".activation").textContent,
   [...example.querySelectorAll(".token")].map((token) => token.textContent).join(""),
 ]);
 
-/** Whether as many tokens as the first layer shows have a place on the screen. */
-function inPlace(tokens) {
-  return tokens.length >= way.tokens && tokens[way.tokens - 1].getBoundingClientRect().height > 0;
+/** Whether all examples of the first layer are there, and those that begin in sight show their tokens. */
+function inPlace(examples) {
+  const inSight = [...examples].filter((example) => example.getBoundingClientRect().top < innerHeight);
+  return examples.length >= way.examples && inSight.every((example) => example.querySelector(".token")?.getBoundingClientRect().height > 0);
 }
 
 const opened = open();

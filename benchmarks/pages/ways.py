@@ -13,7 +13,7 @@ PROBE = Path(__file__).with_name("probe.js")
 class Way:
     """Expressions, and where it says so statements, that hold for a page."""
 
-    tokens_in_view: str  # the first layer's token elements
+    examples: str  # the first layer's example elements
     layer: str  # something that names the layer in view
     next: str  # go to the next layer
     columns: str  # the columns in view
@@ -22,19 +22,21 @@ class Way:
     all_columns: str = ""  # statements: show every projection
     search: str = ""  # statements: open what searches; none, and nothing is searched
     type: str = ""  # statements: have `query` be what the field holds
+    settled: str = "true"  # whether what is out of sight is drawn as well
     answered: str = ""  # whether what is shown is found for `query`
 
-    def script(self, tokens: int) -> str:
-        """Return the probe for this page, of which the first layer has so many tokens."""
+    def script(self, examples: int) -> str:
+        """Return the probe for this page, of which the first layer has so many examples."""
         return f"""(() => {{
 const way = {{
-  tokens: {tokens},
+  examples: {examples},
   example: {json.dumps(self.example)},
-  laidOut: () => inPlace({self.tokens_in_view}),
+  laidOut: () => inPlace({self.examples}),
   layer: () => {self.layer},
   next: () => {self.next},
   columns: () => [...{self.columns}],
   projection: (column) => {self.projection},
+  settled: () => {self.settled},
   type: (query) => {{ {self.type} }},
   answered: (query) => {self.answered or "true"},
 }};
@@ -44,9 +46,10 @@ window.probe = {{ opened, switches, keystrokes, floor, nodes, read }};
 
 
 # A page of one paragraph: what any page costs here at least.
-EMPTY_PAGE = "<!doctype html><html lang='en'><title>.</title><body data-ready><p>Nothing.</p></body></html>"
+EMPTY_PAGE = """<!doctype html><html lang="en"><title>.</title>
+<body data-ready><p><span class="token">Nothing.</span></p></body></html>"""
 EMPTY = Way(
-    tokens_in_view='document.querySelectorAll("p")',
+    examples='document.querySelectorAll("p")',
     layer="document.title",
     next='document.title += "."',
     columns="[]",
@@ -54,7 +57,7 @@ EMPTY = Way(
     example="p",
 )
 ORIGINAL = Way(
-    tokens_in_view='document.querySelector(".layer")?.querySelectorAll(".token") ?? []',
+    examples='document.querySelector(".layer")?.querySelectorAll(".example") ?? []',
     layer='document.querySelector(".layer:not(.hidden)").dataset.layer',
     next='document.querySelector("#next").click()',
     columns='document.querySelectorAll(".layer:not(.hidden) .column")',
@@ -62,7 +65,8 @@ ORIGINAL = Way(
     example=".example",
 )
 LORADASH = Way(
-    tokens_in_view='document.querySelectorAll(".column .panel .token")',
+    examples='document.querySelectorAll(".column .panel li")',
+    settled='document.querySelector("#view").ariaBusy === null',
     layer='document.querySelector(".column").ariaLabel.split(",")[0]',
     next='document.querySelector("#next").click()',
     columns='document.querySelectorAll(".column")',

@@ -33,6 +33,7 @@ class Dashboard {
     const [name, turn] = [this.viewOf(address), ++this.drawing];
     this.view = this.views[name];
     const scroll = this.step(name);
+    byId("view").ariaBusy = "true"; // until it is shown
     try {
       const { title, content } = await this.view.draw(address);
       if (turn !== this.drawing) return; // the reader has gone on
@@ -115,6 +116,7 @@ class Dashboard {
     addEventListener("pagehide", () => history.replaceState({ entry: this.entry, scroll: scrollY }, ""));
     addEventListener("hashchange", () => this.follow());
     addEventListener("keydown", (event) => this.key(event));
+    for (const event of ["scroll", "beforeprint"]) addEventListener(event, () => finish(true));
   }
 
   key(event) {

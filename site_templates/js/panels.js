@@ -17,36 +17,48 @@ function emptyText(feature, polarity) {
   return `No ${polarity} examples were kept.`;
 }
 
-const AT_ONCE = 8; // examples of a list that are in sight at first; the others follow when these are painted
+const ITEM = 58; // pixels that an example is high, about
+const HEAD = 400; // pixels above the first one, at least
 
-/** Return a list of examples, of which one token is a tab stop. */
-function itemList(feature, examples, label) {
-  const all = examples.all();
-  const items = all.map(exampleItem);
-  const fill = (from, to) => { for (let place = from; place < to; place += 1) fillItem(items[place], feature, all[place]); };
-  fill(0, Math.min(AT_ONCE, all.length));
-  if (all.length > AT_ONCE) later.push(() => fill(AT_ONCE, all.length));
-  const list = element("ol", { "aria-label": label }, ...items);
-  list.querySelector(".target").tabIndex = 0;
-  return list;
+/** Return how many examples of a list may be in sight as a page opens, where so many others are above them. */
+function inSight(above) {
+  return Math.max(Math.ceil((innerHeight - HEAD) / ITEM) - above, 0);
 }
 
+/** Return a list of examples, of which one token is a tab stop. What is not in sight follows when the rest is painted. */
+function itemList(feature, examples, label, above = 0) {
+  const all = examples.all();
+  const items = all.map(exampleItem);
+  const fill = (from, to) => {
+    for (let place = from; place < to; place += 1) fillItem(items[place], feature, all[place]);
+    if (from === 0 && to > 0) items[0].querySelector(".target").tabIndex = 0;
+  };
+  const first = Math.min(inSight(above), all.length);
+  fill(0, first);
+  if (first < all.length) later.push(() => fill(first, all.length));
+  return element("ol", { "aria-label": label }, ...items);
+}
+
+const SOON = 100; // milliseconds after what is in sight was painted: until then the reader may have gone on
 const later = []; // what is to be done once the page is painted
+let waiting = null; // the timer that does it
 
 /** Do all that was put off; `now` before the page is painted, where what is put off may be in sight. */
 function finish(now) {
-  const run = (all) => all.forEach((each) => each());
-  if (now) run(later.splice(0));
-  else requestAnimationFrame(() => setTimeout(() => run(later.splice(0))));
+  clearTimeout(waiting);
+  byId("view").ariaBusy = later.length && !now ? "true" : null;
+  if (now) later.splice(0).forEach((each) => each());
+  else if (later.length) requestAnimationFrame(() => { clearTimeout(waiting); waiting = setTimeout(finish, SOON, true); });
 }
 
-function examplesList(feature, polarity, label) {
+function examplesList(feature, polarity, label, above) {
   const examples = feature.examples[POLARITIES.indexOf(polarity)];
   if (examples.length === 0) return element("p", { class: "quiet" }, emptyText(feature, polarity));
-  return itemList(feature, examples, `${label}: examples, strongest first`);
+  return itemList(feature, examples, `${label}: examples, strongest first`, above);
 }
 
-function panel(notebook, feature, polarity) {
+/** Return the panel of a feature's polarity, `above` which there are so many examples. */
+function panel(notebook, feature, polarity, above = 0) {
   const label = `${featureName(feature)}, ${polarity}`;
   const side = POLARITIES.indexOf(polarity);
   const key = feature.keys[side];
@@ -55,7 +67,7 @@ function panel(notebook, feature, polarity) {
   const reached = element("small", {}, polarity === "positive" ? `up to ${short(extreme)}` : `down to ${short(extreme)}`);
   const heading = element("h3", {}, POLARITY_NAMES[polarity], feature.examples[side].length ? reached : "");
   return element("section", { class: `panel ${polarity}`, "aria-label": label, "data-key": key },
-    heading, noteView(notebook, key, label, () => examplesSeen(feature, side)), examplesList(feature, polarity, label));
+    heading, noteView(notebook, key, label, () => examplesSeen(feature, side)), examplesList(feature, polarity, label, above));
 }
 
 function componentChooser(components, feature, choose) {
@@ -73,6 +85,6 @@ function column(notebook, feature, components, choose) {
   const heading = element("h2", {}, name, ...componentChooser(components, feature, choose));
   return element("article", { class: "column", "aria-label": title },
     element("div", { class: "head" }, heading, scaleLegend(feature), statisticsBlock(feature)),
-    ...POLARITIES.map((polarity) => panel(notebook, feature, polarity)),
+    ...POLARITIES.map((polarity, side) => panel(notebook, feature, polarity, side && feature.examples[0].length)),
     ...samplesPanel(feature, title));
 }

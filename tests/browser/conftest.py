@@ -25,6 +25,15 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+SETTLED = "#view:not([aria-busy])"
+
+
+def press(page: Page, keys: str) -> None:
+    """Press keys as a reader does, who looks at what they have done before anything else."""
+    page.keyboard.press(keys)
+    page.wait_for_selector(SETTLED)
+
+
 @dataclass
 class Visit:
     """One page in a browser of its own profile, with what it did."""
@@ -35,8 +44,8 @@ class Visit:
     problems: list[str] = field(default_factory=list)  # errors thrown, and errors and warnings on the console
 
     def ready(self) -> Page:
-        """Wait until the dashboard is drawn."""
-        self.page.wait_for_selector("body[data-ready]")
+        """Wait until the dashboard is drawn, what is out of sight too."""
+        self.page.wait_for_selector(f"body[data-ready] {SETTLED}")
         return self.page
 
     def settled(self) -> Page:

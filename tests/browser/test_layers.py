@@ -194,3 +194,44 @@ def test_on_a_phone_both_choices_can_be_read(visit: Open, tmp_path: Path) -> Non
 def test_one_adapter_needs_no_choice(visit: Open, dashboard: Path) -> None:
     page = visit(dashboard).ready()
     expect(page.locator("#adapters")).to_be_hidden()
+
+
+HOLD = """
+const [soon, real] = [100, window.setTimeout];  // SOON in panels.js
+window.setTimeout = (act, wait, ...more) => (wait === soon ? 0 : real(act, wait, ...more));
+"""
+EMPTY = ".panel li:not(:has(.token))"
+
+
+def held(visit: Open, dashboard: Path) -> Page:
+    """The page with what is out of sight still put off."""
+    page = visit(dashboard, viewport={"width": 1280, "height": 640}).ready()
+    expect(page.locator(EMPTY)).to_have_count(0)
+    page.add_init_script(HOLD)
+    page.reload()
+    page.wait_for_selector("body[data-ready] #view[aria-busy=true]")
+    return page
+
+
+def test_what_is_in_sight_is_drawn_first(visit: Open, dashboard: Path) -> None:
+    page = held(visit, dashboard)
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll(".panel li")].map((item) =>
+             [item.getBoundingClientRect().top < innerHeight, item.querySelector(".token") !== null])"""
+    )
+    assert [True, False] not in shown
+    assert [False, False] in shown
+    assert [True, True] in shown
+
+
+@pytest.mark.parametrize("event", ["scroll", "beforeprint"])
+def test_the_rest_is_drawn_at_once_where_it_may_come_into_sight(visit: Open, dashboard: Path, event: str) -> None:
+    page = held(visit, dashboard)
+    assert page.locator(EMPTY).count()
+    page.evaluate("(event) => dispatchEvent(new Event(event))", event)
+    assert not page.locator(EMPTY).count()
+    assert page.locator("#view[aria-busy]").count() == 0
+    tab_stops = page.locator(".panel ol").evaluate_all(
+        "(lists) => lists.map((list) => list.querySelectorAll('.token[tabindex=\"0\"]').length)"
+    )
+    assert set(tab_stops) == {1}

@@ -16,7 +16,7 @@ from playwright.sync_api import Error, Locator, Page, Route, expect
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.files import save_dashboard
 from tests.annotation_server.service import Service, running
-from tests.browser.conftest import Open, Visit
+from tests.browser.conftest import Open, Visit, press
 from tests.browser.pages import NOTES, OTHER, features_of, rich_page, save
 from tests.browser.test_keys import tab_through
 from tests.browser.test_notes import until
@@ -80,7 +80,7 @@ def walked(page: Page) -> list[str | None]:
     while True:
         found.append(key(page))
         before = fragment(page)
-        page.keyboard.press("Control+Enter")
+        press(page, "Control+Enter")
         if fragment(page) == before:
             expect(page.locator(".news")).to_have_text("That was the last one.")
             return found
@@ -194,7 +194,7 @@ def test_it_stops_at_those_asked_for(visit: Open, service: Service, only: str) -
 def test_nothing_to_stop_at_is_said(visit: Open, rich: Path) -> None:
     page = opened(visit, rich, "&only=disputed").page
     expect(page.locator("#view .quiet")).to_have_text("There is no such panel.")
-    page.keyboard.press("n")
+    press(page, "n")
     page.locator("#queue-only").select_option("all")
     expect(field(page)).to_be_focused()
 
@@ -215,11 +215,11 @@ def test_one_note_takes_its_text_and_one_chord(visit: Open, service: Service) ->
     page = opened(visit, address(service)).page
     first = key(page)
     page.keyboard.type("the first")
-    page.keyboard.press("Control+Enter")
+    press(page, "Control+Enter")
     assert place(page) == 2
     second = key(page)
     page.keyboard.type("the second")
-    page.keyboard.press("Meta+Enter")
+    press(page, "Meta+Enter")
     assert place(page) == 3
     until(
         lambda: (
@@ -234,10 +234,10 @@ def test_single_keys_label_skip_and_go_once_the_field_is_left(visit: Open, servi
     first = key(page)
     page.keyboard.type("dpsoukbzn1?")
     expect(field(page)).to_have_value("dpsoukbzn1?")
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     expect(field(page)).not_to_be_focused()
     for each in ("d", "p", "s", "o", "u", "p", "3", "4"):
-        page.keyboard.press(each)
+        press(page, each)
     until(lambda: label(service, first).get("confidence") == 4)
     assert label(service, first)["tags"] == [
         "dense",
@@ -245,22 +245,22 @@ def test_single_keys_label_skip_and_go_once_the_field_is_left(visit: Open, servi
         "positional",
         "unclear",
     ]
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     assert place(page) == 2
     second = key(page)
-    page.keyboard.press("Escape")
-    page.keyboard.press("k")
+    press(page, "Escape")
+    press(page, "k")
     assert place(page) == 3
     until(lambda: stored(service).get(str(second), {}).get("skipped") is True)
     for step in ("b", "ArrowLeft"):
-        page.keyboard.press("Escape")
-        page.keyboard.press(step)
+        press(page, "Escape")
+        press(page, step)
         expect(field(page)).to_be_focused()
     assert (place(page), key(page)) == (1, first)
-    page.keyboard.press("Escape")
-    page.keyboard.press("?")
+    press(page, "Escape")
+    press(page, "?")
     expect(page.locator("#help")).to_be_visible()
-    page.keyboard.press("n")
+    press(page, "n")
     assert fragment(page).endswith("index=1")
 
 
@@ -268,8 +268,8 @@ def test_back_leads_to_the_note_just_written_though_it_is_no_longer_one_to_stop_
     page = opened(visit, rich, "&only=open").page
     first = key(page)
     page.keyboard.type("written")
-    page.keyboard.press("Control+Enter")
-    page.keyboard.press("Alt+b")
+    press(page, "Control+Enter")
+    press(page, "Alt+b")
     expect(field(page)).to_have_value("written")
     assert key(page) == first
 
@@ -279,10 +279,10 @@ def test_with_alt_the_same_keys_work_in_the_field(visit: Open, service: Service)
     first = key(page)
     page.keyboard.type("text")
     for chord in ("Alt+d", "Alt+u", "Alt+5"):
-        page.keyboard.press(chord)
+        press(page, chord)
     expect(field(page)).to_have_value("text")
     expect(field(page)).to_be_focused()
-    page.keyboard.press("Alt+n")
+    press(page, "Alt+n")
     assert place(page) == 2
     until(lambda: label(service, first).get("confidence") == 5)
     assert label(service, first)["tags"] == ["dense", "unclear"]
@@ -308,15 +308,15 @@ def test_one_s_own_tags_have_numbers(visit: Open, service: Service) -> None:
     page = opened(visit, address(service)).page
     for tag in ("zebra", "<b>apple"):
         page.get_by_label("Another tag").fill(tag)
-        page.keyboard.press("Enter")
-    page.keyboard.press("Control+Enter")
+        press(page, "Enter")
+    press(page, "Control+Enter")
     assert place(page) == 2
     expect(page.locator(".hints")).to_contain_text("6 zebra 7 <b>apple 1–5")
     second = key(page)
-    page.keyboard.press("Alt+7")
+    press(page, "Alt+7")
     until(lambda: label(service, second).get("tags") == ["<b>apple"])
-    page.keyboard.press("Alt+7")
-    page.keyboard.press("Alt+6")
+    press(page, "Alt+7")
+    press(page, "Alt+6")
     until(lambda: label(service, second).get("tags") == ["zebra"])
 
 
@@ -333,7 +333,7 @@ def test_confidence_by_key_says_nothing_of_tags_and_taken_back_leaves_no_label(v
         ("Alt+z", {"confidence": 3}),
         ("Alt+z", {}),
     ):
-        page.keyboard.press(chord)
+        press(page, chord)
         until(
             lambda wanted=wanted: (
                 {name: value for name, value in label(service, first).items() if name != "at"} == wanted
@@ -346,10 +346,10 @@ def test_one_is_no_longer_skipped_once_done(visit: Open, service: Service) -> No
     page = opened(visit, address(service), "&sort=feature&order=asc").page
     page.goto(f"{address(service)}#view=queue&sort=feature&order=asc&index=37")
     page.wait_for_selector("body[data-ready]")
-    page.keyboard.press("Alt+b")
+    press(page, "Alt+b")
     assert key(page) == "layer_11_down_proj_positive"
     page.keyboard.type("after all")
-    page.keyboard.press("Control+Enter")
+    press(page, "Control+Enter")
     until(lambda: stored(service)["layer_11_down_proj_positive"].get("skipped") is False)
     expect(page.locator(".tally")).to_contain_text("4 of 37 done, 0 skipped")
 
@@ -363,12 +363,12 @@ def test_undo_goes_back_step_by_step_and_across_panels(visit: Open, service: Ser
     before = [stored(service).get(str(keys[0]))]
     page.keyboard.type("one")
     for chord in ("Alt+d", "Alt+3", "Control+Enter"):
-        page.keyboard.press(chord)
+        press(page, chord)
     assert place(page) == 2
     keys.append(key(page))
     page.locator(".writing .star").click()
     field(page).focus()
-    page.keyboard.press("Alt+k")
+    press(page, "Alt+k")
     assert place(page) == 3
     page.keyboard.type("three")
     keys.append(key(page))
@@ -390,10 +390,10 @@ def test_undo_goes_back_step_by_step_and_across_panels(visit: Open, service: Ser
         (1, lambda: field_of(0, "text") == ""),
     ]
     for where, holds in undone:
-        page.keyboard.press("Alt+z")
+        press(page, "Alt+z")
         assert place(page) == where
         until(holds)
-    page.keyboard.press("Alt+z")
+    press(page, "Alt+z")
     expect(page.locator(".news")).to_have_text("There is nothing to undo.")
 
 
@@ -404,7 +404,7 @@ def test_reload_back_forward_and_a_link_keep_the_place(visit: Open, rich: Path) 
     page = opened(visit, rich, "&seed=9").page
     found = [key(page)]
     for number in (2, 3):
-        page.keyboard.press("Control+Enter")
+        press(page, "Control+Enter")
         assert place(page) == number
         found.append(key(page))
     page.reload()
@@ -438,7 +438,7 @@ def twenty_notes(page: Page) -> dict[str, str]:
     for number in range(20):
         wanted[str(key(page))] = f"note number {number}"
         page.keyboard.type(f"note number {number}")
-        page.keyboard.press("Control+Enter")
+        press(page, "Control+Enter")
     assert len(wanted) == 20
     return wanted
 
@@ -489,16 +489,16 @@ def test_what_is_typed_until_the_next_panel_is_there_is_for_neither(visit: Open,
 def test_from_disk_the_browser_keeps_what_is_done(visit: Open, rich: Path) -> None:
     page = opened(visit, rich, "&only=mine").page
     page.keyboard.type("kept")
-    page.keyboard.press("Alt+d")
-    page.keyboard.press("Control+Enter")
+    press(page, "Alt+d")
+    press(page, "Control+Enter")
     assert place(page) == 2
     page.reload()
     page.wait_for_selector("body[data-ready]")
     expect(field(page)).to_be_focused()
-    page.keyboard.press("Alt+b")  # stops at those not labelled: there is none before
+    press(page, "Alt+b")  # stops at those not labelled: there is none before
     expect(page.locator(".news")).to_have_text("This is the first one.")
     page.locator("#queue-only").select_option("all")
-    page.keyboard.press("Alt+b")
+    press(page, "Alt+b")
     assert place(page) == 1
     expect(field(page)).to_have_value("kept")
 
@@ -521,7 +521,7 @@ def test_it_does_not_scroll_sideways(visit: Open, rich: Path, blind: str) -> Non
     page = opened(visit, rich, blind, viewport={"width": 320, "height": 700}).page
     for _ in range(5):
         assert page.evaluate("document.documentElement.scrollWidth") == 320
-        page.keyboard.press("Control+Enter")
+        press(page, "Control+Enter")
 
 
 def test_notes_of_the_page_itself_are_shown(visit: Open, rich: Path) -> None:

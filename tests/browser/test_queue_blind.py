@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from loradash_assets.site.page import Adapter, Example, Layer, Neighbours, Projection
 from loradash_assets.site.page import Page as Dashboard
 from tests.annotation_server.service import Service, running
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, press
 from tests.browser.pages import features_of, rich_page, save
 from tests.browser.test_queue import (
     WIDE,
@@ -89,7 +89,7 @@ def test_blind_the_document_tells_nothing_of_any_panel(visit: Open, plain: Path)
         assert fragment(page) == f"#view=queue&blind=1&seed=1&index={number}"
         assert told(said(page)) == set(), number
         field(page).fill("a note")
-        page.keyboard.press("Control+Enter")
+        press(page, "Control+Enter")
     expect(page.locator(".tally")).to_contain_text(f"{panels} of {panels} done")
     assert told(said(page)) == set()
 
@@ -99,7 +99,7 @@ def test_without_blind_the_same_search_finds_every_panel(visit: Open, plain: Pat
     for _ in keys_with_examples():
         found = told(said(page))
         assert len(found) > 5, found
-        page.keyboard.press("n")
+        press(page, "n")
 
 
 def mirrored(example: Example) -> Example:
@@ -155,7 +155,7 @@ def test_blind_widening_is_off_and_keys_on_a_token_lead_nowhere(visit: Open, pla
     tokens = page.locator(".panel li").first.locator(".token").count()
     page.locator(".target").first.focus()
     for each in ("Enter", "Shift+Enter"):
-        page.keyboard.press(each)
+        press(page, each)
     assert (fragment(page), page.locator(".panel li").first.locator(".token").count()) == (before, tokens)
 
 
@@ -188,21 +188,21 @@ def test_reveal_needs_a_note_and_holds_for_one_panel(visit: Open, plain: Path) -
     page = opened(visit, plain, "&blind=1").page
     reveal = page.get_by_role("button", name="Reveal")
     expect(reveal).to_be_disabled()
-    page.keyboard.press("Alt+r")
+    press(page, "Alt+r")
     assert told(said(page)) == set()
     field(page).focus()
     page.keyboard.type("what it is")
     expect(reveal).to_be_enabled()
-    page.keyboard.press("Alt+r")
+    press(page, "Alt+r")
     title = page.locator(".writing h2").inner_text()
     assert title.split()[-1] == panels_of(1)[0].rpartition("_")[2]
     link = page.locator(".writing h2 a").get_attribute("href")
     assert link is not None
     assert "projection=" in link
-    page.keyboard.press("Control+Enter")
+    press(page, "Control+Enter")
     assert place(page) == 2
     assert told(said(page)) == set()
-    page.keyboard.press("b")
+    press(page, "b")
     assert place(page) == 1
     assert told(said(page)) == set()
 
@@ -247,13 +247,13 @@ def test_blind_what_others_say_appears_with_one_s_own_label_and_not_before(
     if own == "none fits":
         page.get_by_role("button", name="none fits").click()
     else:
-        page.keyboard.press(own)
+        press(page, own)
     expect(items).to_contain_text(["ada by ada changed sure: 2 of 5", "bo none fits sure: 5 of 5"])
     field(page).focus()
-    page.keyboard.press(back)
+    press(page, back)
     expect(items).to_have_count(0)
     assert OTHERS.findall(said(page)) == []
-    page.keyboard.press("Alt+n")
+    press(page, "Alt+n")
     assert place(page) == 2
     assert OTHERS.findall(said(page)) == []
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import s3fs
@@ -25,10 +26,13 @@ from loradash_assets.compute.errors import ClusterError, ModelError
 from loradash_assets.compute.job import Recording
 from loradash_assets.compute.recording import chunk_file
 from loradash_assets.settings import ClusterSettings
+from tests.assets.graph import Graph
+from tests.compute.cluster import builds
 from tests.compute.cluster.conftest import NODES
 from tests.compute.cluster.recordings import VOCABULARY, files, make, with_prompts
 
 THREADS = 2
+UP_TO_THERE = ("dataset_rows", "prompts", "base_model", "features", "activations")
 READY = re.compile(r"worker (\d+) \(process (\d+) on .*\) is ready")
 
 
@@ -60,6 +64,27 @@ def cluster(address: str) -> Iterator[Cluster]:
 
 
 Alone = tuple[dict[str, bytes], dict[str, Any]]
+
+
+def test_a_build_that_is_stopped_and_resumed_elsewhere_is_the_local_one_which_finds_it_in_the_store(
+    address: str, tmp_path: Path
+) -> None:
+    """The first test here: later the nodes' CPUs are this module's workers'."""
+    project, local = builds.project(tmp_path / "project"), builds.project(tmp_path / "local")
+    builds.build_and_stop(project)
+    before = builds.chunks(project)
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph, other = Graph(project, instance), Graph(local, instance)
+        graph.change(cluster={"address": address, "workers": None})
+        assert graph.run("activations") == {"activations": "miss"}
+        after = builds.chunks(project)
+        assert 5 <= len(before) < len(after)
+        assert {name: after[name] for name in before} == before
+        other.change(cluster={"engine": "local"})
+        other.run(*UP_TO_THERE)
+        assert other.digest("activations") == graph.digest("activations")
+        graph.change(cluster={"engine": "local"})
+        assert graph.run("activations") == {"activations": "hit"}
 
 
 def test_several_nodes_record_the_bytes_of_one_process(

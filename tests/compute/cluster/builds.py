@@ -1,4 +1,4 @@
-"""`loradash build` with `engine: ray`: stopped, and resumed elsewhere, it is what `engine: local` builds."""
+"""A project to be built with `engine: ray`, and a build that is stopped in the middle."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import dagster as dg
 import psutil
 
-from tests.assets.graph import Graph
 from tests.projects import LINES, save_project
 
 ROWS = 150
 RAY = {"engine": "ray", "workers": 1}
-UP_TO_THERE = ("dataset_rows", "prompts", "base_model", "features", "activations")
 
 
-def _project(directory: Path) -> Path:
+def project(directory: Path) -> Path:
     """A project whose recording has so many chunks that it can be stopped in the middle."""
     save_project(directory, cluster=RAY, recording={"chunk_tokens": 80}, dataset={"num_examples": ROWS})
     rows = [
@@ -36,7 +33,7 @@ def _project(directory: Path) -> Path:
     return directory
 
 
-def _chunks(project: Path) -> dict[str, int]:
+def chunks(project: Path) -> dict[str, int]:
     """The chunks that have arrived, and where they are on the disk."""
     found = (project / ".loradash" / "store" / "activations").glob("*/chunk-*.safetensors")
     return {file.name: file.stat().st_ino for file in found}
@@ -51,11 +48,11 @@ def _listening(process: psutil.Process) -> set[str]:
     return {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == psutil.CONN_LISTEN}
 
 
-def _build_and_stop(project: Path) -> None:
+def build_and_stop(project: Path) -> None:
     """Build on a cluster of the build's own, which nobody else can reach, and stop in the middle of the recording."""
     command = [sys.executable, "-m", "loradash_assets", "build"]
     build = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while len(_chunks(project)) < 5 and build.poll() is None:
+    while len(chunks(project)) < 5 and build.poll() is None:
         time.sleep(0.01)
     family = psutil.Process(build.pid).children(recursive=True)
     listening = set[str]().union(*map(_listening, family))
@@ -65,21 +62,3 @@ def _build_and_stop(project: Path) -> None:
     assert "stopped; what was done is kept" in output
     assert listening == {"127.0.0.1"}
     assert psutil.wait_procs(family, timeout=60)[1] == []
-
-
-def test_stopped_and_resumed_it_is_the_local_build_which_finds_it_in_the_store(address: str, tmp_path: Path) -> None:
-    project, local = _project(tmp_path / "project"), _project(tmp_path / "local")
-    _build_and_stop(project)
-    before = _chunks(project)
-    with dg.DagsterInstance.ephemeral() as instance:
-        graph, other = Graph(project, instance), Graph(local, instance)
-        graph.change(cluster={"address": address, "workers": None})
-        assert graph.run("activations") == {"activations": "miss"}
-        after = _chunks(project)
-        assert 5 <= len(before) < len(after)
-        assert {name: after[name] for name in before} == before
-        other.change(cluster={"engine": "local"})
-        other.run(*UP_TO_THERE)
-        assert other.digest("activations") == graph.digest("activations")
-        graph.change(cluster={"engine": "local"})
-        assert graph.run("activations") == {"activations": "hit"}
