@@ -29,6 +29,7 @@ ui: .venv/.run-installed ## open Dagster's web page: the asset graph, its runs a
 annotate: .venv/.run-installed ## serve the dashboard and save what you write about its features
 	@$(BIN)/loradash annotate
 
+# Bytecode is kept, whatever the shell asks for: some hundred processes would compile the same modules.
 test: .venv/.dev-installed ## run every test, with a real browser; a skipped test is a failure
 	@$(BIN)/python tests/browser/chromium.py
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
