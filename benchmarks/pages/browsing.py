@@ -104,6 +104,7 @@ def floor(browser: Browser, file: File, times: int) -> float:
 
 
 def _held(page: Page) -> dict[str, Any]:
+    page.evaluate("probe.settled()")
     session = page.context.new_cdp_session(page)
     session.send("HeapProfiler.collectGarbage")
     session.send("Performance.enable")

@@ -42,16 +42,22 @@ const channel = new MessageChannel();
 const task = () => new Promise((next) => { channel.port1.onmessage = next; channel.port2.postMessage(0); });
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-/** The same of so many steps to the next layer after `rest` milliseconds, with the nodes that each leaves in the document. */
+/** The same of so many steps to the next layer, `rest` milliseconds after the last, with the nodes that each leaves in the document. */
 async function switches(times, rest = 300) {
   const found = [];
   for (let step = 0; step < times; step += 1) {
     await pause(rest);
+    await settled();
     const before = way.layer();
-    found.push({ ...await timed(way.next, () => way.layer() !== before), nodes: nodes() });
+    const figures = await timed(way.next, () => way.layer() !== before);
+    await settled();
+    found.push({ ...figures, nodes: nodes() });
   }
   return found;
 }
+
+/** Wait until what is out of sight is drawn as well. */
+const settled = () => until(way.settled, frame);
 
 /** The same of every keystroke of the queries. */
 async function keystrokes(queries) {
@@ -86,7 +92,7 @@ function nodes() {
 
 /** By projection in view and polarity, every example: the activation as it is written, the tokens' texts joined. */
 async function read() {
-  await until(way.settled, frame);
+  await settled();
   return Object.fromEntries(way.columns().map((column) => [way.projection(column), {
     positive: examplesIn(column.querySelector(".panel.positive")),
     negative: examplesIn(column.querySelector(".panel.negative")),

@@ -41,7 +41,7 @@ const way = {{
   answered: (query) => {self.answered or "true"},
 }};
 {PROBE.read_text(encoding="utf-8")}
-window.probe = {{ opened, switches, keystrokes, floor, nodes, read }};
+window.probe = {{ opened, settled, switches, keystrokes, floor, nodes, read }};
 }})()"""
 
 
