@@ -142,6 +142,7 @@ def test_long_names_and_texts_do_not_widen_the_narrowest_screen(visit: Open, tmp
 def printed(page: Page) -> str:
     """Return the text that is laid out for paper, and in sight there: nothing in a box that cuts it off."""
     page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     return page.evaluate(
         """() => [...document.querySelectorAll("#view *")].filter((node) => {
           if (node.children.length || !node.checkVisibility({ visibilityProperty: true })) return false;
@@ -169,8 +170,11 @@ def test_what_is_printed_of_a_layer_and_a_feature_has_its_examples(visit: Open, 
 def test_what_is_printed_of_the_overview_has_every_feature(visit: Open, rich: Path) -> None:
     page = visit(f"{rich.as_uri()}{VIEWS['overview']}", viewport={"width": 1400, "height": 420}).ready()
     page.locator(".tops .top").first.wait_for()
+    features, rows = features_of(rich_page()), "document.querySelectorAll('.rows .row').length"
+    assert page.evaluate(rows) < len(features)
+    assert page.evaluate(f"() => {{ dispatchEvent(new Event('beforeprint')); return {rows}; }}") == len(features)
     text = printed(page)
-    assert [name_of(each) for each in features_of(rich_page()) if name_of(each) not in text] == []
+    assert [name_of(each) for each in features if name_of(each) not in text] == []
 
 
 def test_a_page_of_the_original_s_file_shows_what_it_knows(visit: Open, tmp_path: Path) -> None:
