@@ -270,13 +270,13 @@ def in_conflict(visit: Open, server: Server, **options: Any) -> Visit:
     """Open the page as Ada, who wrote "one / mine / end" where Ben wrote "one / theirs / end"."""
     opened = named(visit, server.address, "Ada", **options)
     typing(opened.page)
-    held: list[Route] = []  # the page must not hear of Ben's text before Ada's is sent
-    opened.page.route("**/api/changes*", lambda route: held.append(route))
+    held: list[Route] | None = []  # the page must not hear of Ben's text before Ada's is sent
+    opened.page.route("**/api/changes*", lambda route: route.continue_() if held is None else held.append(route))
     write(server, "one\ntheirs\nend", by="Ben")
     area(opened.page).fill("one\nmine\nend")
     expect(state(opened.page)).to_have_text("conflict")
-    opened.page.unroute("**/api/changes*")
-    for route in held:
+    waiting, held = held, None
+    for route in waiting:
         route.continue_()
     return opened
 
