@@ -131,6 +131,7 @@ class ServiceKeeper {
 
   edited(note) {
     this.keepDraft(note);
+    if (!note.etag) etagOf(note.base.text).then((known) => Object.assign(note, { known }));
     note.failures = 0;
     if (isWaiting(note) || note.busy) this.schedule(note, SAVE_DELAY);
     if (note.theirs) note.state = "conflict";
@@ -232,13 +233,15 @@ class ServiceKeeper {
   }
 
   /**
-   * The page may close: send what waits, now. What cannot be sent stays a draft, and the next page saves it. A save that is
-   * under way may be stored before or after: this one replaces what it leaves, too.
+   * The page may close: send what waits, now. What cannot be sent stays a draft, and the next page saves it. Where the
+   * service has not yet said what is stored, this replaces the text that the page knows. A save that is under way may be
+   * stored before or after: this one replaces what it leaves, too.
    */
   flush() {
     for (const note of this.waiting()) {
-      const text = note.etag ? textPatch(note) : null;
-      const replaced = note.busy && note.coming ? `${note.etag}, ${note.coming}` : note.etag;
+      const etag = note.etag ?? note.known;
+      const text = etag ? textPatch(note) : null;
+      const replaced = note.busy && note.coming ? `${etag}, ${note.coming}` : etag;
       if (text) this.send(note, text, replaced).catch(() => {});
       for (const patch of restPatches(note)) this.send(note, patch).catch(() => {});
     }

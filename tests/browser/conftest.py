@@ -18,6 +18,8 @@ from tests.browser.chromium import NoBrowserError, find_chromium
 from tests.site import samples
 
 TIMEOUT = 60_000  # ms that a condition may take to come true on a busy machine
+# A tile that is painted anew in part has other edges, by a shade or two, than one that is painted whole.
+ONE_PICTURE = ("--disable-partial-raster",)
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -25,13 +27,15 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-SETTLED = "#view:not([aria-busy])"
+def drawn(page: Page) -> None:
+    """Wait until what the address names is drawn, what is out of sight too."""
+    page.wait_for_selector("body[data-ready] #view:not([aria-busy])")
 
 
 def press(page: Page, keys: str) -> None:
     """Press keys as a reader does, who looks at what they have done before anything else."""
     page.keyboard.press(keys)
-    page.wait_for_selector(SETTLED)
+    drawn(page)
 
 
 @dataclass
@@ -44,8 +48,8 @@ class Visit:
     problems: list[str] = field(default_factory=list)  # errors thrown, and errors and warnings on the console
 
     def ready(self) -> Page:
-        """Wait until the dashboard is drawn, what is out of sight too."""
-        self.page.wait_for_selector(f"body[data-ready] {SETTLED}")
+        """Wait until the dashboard is drawn."""
+        drawn(self.page)
         return self.page
 
     def settled(self) -> Page:
@@ -72,7 +76,7 @@ def launched(*arguments: str) -> Generator[Browser]:
     expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
-            executable_path=executable, args=[*arguments, *(["--no-sandbox"] if root else [])]
+            executable_path=executable, args=[*arguments, *ONE_PICTURE, *(["--no-sandbox"] if root else [])]
         )
         yield chromium
         chromium.close()

@@ -16,7 +16,7 @@ from playwright.sync_api import Error, Locator, Page, Route, expect
 from loradash_assets.schema import POLARITIES
 from loradash_assets.site.files import save_dashboard
 from tests.annotation_server.service import Service, running
-from tests.browser.conftest import Open, Visit, press
+from tests.browser.conftest import Open, Visit, drawn, press
 from tests.browser.pages import NOTES, OTHER, features_of, rich_page, save
 from tests.browser.test_keys import tab_through
 from tests.browser.test_notes import until
@@ -345,7 +345,7 @@ def test_confidence_by_key_says_nothing_of_tags_and_taken_back_leaves_no_label(v
 def test_one_is_no_longer_skipped_once_done(visit: Open, service: Service) -> None:
     page = opened(visit, address(service), "&sort=feature&order=asc").page
     page.goto(f"{address(service)}#view=queue&sort=feature&order=asc&index=37")
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     press(page, "Alt+b")
     assert key(page) == "layer_11_down_proj_positive"
     page.keyboard.type("after all")
@@ -408,7 +408,7 @@ def test_reload_back_forward_and_a_link_keep_the_place(visit: Open, rich: Path) 
         assert place(page) == number
         found.append(key(page))
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     assert (place(page), key(page)) == (3, found[2])
     page.go_back()
     expect(page.locator(".queue-panel .panel")).to_have_attribute("data-key", str(found[1]))
@@ -446,6 +446,31 @@ def twenty_notes(page: Page) -> dict[str, str]:
 def test_twenty_notes_at_full_speed_are_in_the_file_though_the_tab_is_closed(visit: Open, service: Service) -> None:
     page = opened(visit, address(service), "&only=open").page
     wanted = twenty_notes(page)
+    page.close()
+    until(lambda: {each: stored(service).get(each, {}).get("text", "").strip() for each in wanted} == wanted)
+
+
+SILENT = """
+const fetched = window.fetch;
+window.fetch = (address, options) =>
+  options.method === undefined && address.includes("/api/interpretations/")
+    ? new Promise(() => {})
+    : fetched(address, options);
+"""
+
+
+def test_notes_are_in_the_file_though_the_tab_is_closed_before_the_service_said_what_is_there(
+    visit: Open, service: Service
+) -> None:
+    made = visit("about:blank")
+    made.context.add_init_script(SILENT)
+    made.page.goto(f"{address(service)}#view=queue&only=open")
+    page = made.ready()
+    wanted = {}
+    for number in range(3):
+        wanted[str(key(page))] = f"note number {number}"
+        page.keyboard.type(f"note number {number}")
+        press(page, "Control+Enter")
     page.close()
     until(lambda: {each: stored(service).get(each, {}).get("text", "").strip() for each in wanted} == wanted)
 
@@ -493,7 +518,7 @@ def test_from_disk_the_browser_keeps_what_is_done(visit: Open, rich: Path) -> No
     press(page, "Control+Enter")
     assert place(page) == 2
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     expect(field(page)).to_be_focused()
     press(page, "Alt+b")  # stops at those not labelled: there is none before
     expect(page.locator(".news")).to_have_text("This is the first one.")
