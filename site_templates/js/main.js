@@ -33,7 +33,7 @@ class Dashboard {
     const [name, turn] = [this.viewOf(address), ++this.drawing];
     this.view = this.views[name];
     const scroll = this.step(name);
-    byId("view").ariaBusy = "true"; // until it is shown
+    delete document.body.dataset.ready; // until it is shown
     try {
       const { title, content } = await this.view.draw(address);
       if (turn !== this.drawing) return; // the reader has gone on
@@ -69,7 +69,7 @@ class Dashboard {
     const before = scrollY;
     hideTooltip();
     this.notebook.unwatchAll();
-    later.length = 0; // what was put off was for what is no longer shown
+    forget(); // what was put off was for what is no longer shown
     byId("view").replaceChildren(...make());
     byId("view").inert = false; // the queue has it so while one waits
     finish(scroll > 0 || readAddress().has("example"));

@@ -45,10 +45,20 @@ let waiting = null; // the timer that does it
 
 /** Do all that was put off; `now` before the page is painted, where what is put off may be in sight. */
 function finish(now) {
+  if (!now && later.length) {
+    byId("view").ariaBusy = "true";
+    requestAnimationFrame(() => { clearTimeout(waiting); waiting = setTimeout(finish, SOON, true); });
+    return;
+  }
+  const all = [...later];
+  forget();
+  all.forEach((each) => each());
+}
+
+function forget() {
   clearTimeout(waiting);
-  byId("view").ariaBusy = later.length && !now ? "true" : null;
-  if (now) later.splice(0).forEach((each) => each());
-  else if (later.length) requestAnimationFrame(() => { clearTimeout(waiting); waiting = setTimeout(finish, SOON, true); });
+  later.length = 0;
+  byId("view").ariaBusy = null;
 }
 
 function examplesList(feature, polarity, label, above) {

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from loradash_assets.site.page import Example, Feature
-from tests.browser.conftest import SETTLED, Open
+from tests.browser.conftest import Open, drawn
 from tests.browser.pages import features_of, rich_page, short, single
 from tests.browser.test_tokens import contrast
 
@@ -131,7 +131,7 @@ def test_every_choice_is_kept_by_reloads_and_other_views(visit: Open, rich: Path
     page.select_option("#display-palette", "orange-purple")
     for again in (page.reload, lambda: page.locator("#next").click(), lambda: page.locator("#previous").click()):
         again()
-        page.wait_for_selector(f"body[data-ready] {SETTLED}")
+        drawn(page)
     expect(page.locator("article.column").first).to_have_attribute("aria-label", "Layer 3, q_proj")
     check(page, shared, threshold=20, intensity=200)
     assert page.locator("#display-scale").input_value() == "shared"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, drawn
 from tests.browser.pages import NOTES, OTHER, rich_page, save
 from tests.browser.test_odd_pages import ODD_NAMES, odd_page
 
@@ -34,7 +34,7 @@ def test_chosen_columns_and_components_are_in_the_address(visit: Open, rich: Pat
     other = opened(visit, rich, fragment(page)[1:])  # a profile that remembers nothing
     assert shown(other) == ["Layer 8, up_proj, component 1"]
     other.reload()
-    other.wait_for_selector("body[data-ready]")
+    drawn(other)
     assert shown(other) == ["Layer 8, up_proj, component 1"]
 
 
@@ -167,7 +167,7 @@ def test_names_of_any_kind_have_addresses(visit: Open, tmp_path: Path) -> None:
             "aria-label", f"Layer 0, {name}, component 1, positive"
         )
         page.reload()
-        page.wait_for_selector("body[data-ready]")
+        drawn(page)
         assert shown(page) == [f"Layer 0, {name}, component 1"]
         page.locator(".column h2 > a").click()
         expect(page.locator(".about-feature")).to_have_attribute("aria-label", f"Layer 0, {name}, component 1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, drawn
 
 VIEWS = {
     "layer": "#layer=8",
@@ -56,7 +56,7 @@ def test_slash_goes_to_the_search_o_to_the_overview_l_to_the_layers(visit: Open,
     assert view_of(page) == "overview"
     page.goto(f"{rich.as_uri()}{VIEWS[view]}")
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     page.keyboard.press("o")
     expect(page.locator("#view")).to_have_class("overview")
     assert page.locator("#to-overview").get_attribute("aria-current") == "page"

@@ -11,7 +11,7 @@ from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.page import Adapter
 from loradash_assets.site.page import Page as Dashboard
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, drawn
 from tests.site import samples
 
 
@@ -79,7 +79,7 @@ def test_columns_are_chosen_and_remembered(visit: Open, dashboard: Path) -> None
     page.locator("#columns label", has_text="down_proj").click()
     assert names(page) == ["q_proj", "gate_proj", "up_proj"]
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     assert names(page) == ["q_proj", "gate_proj", "up_proj"]
 
 
@@ -142,7 +142,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(visit: Open, dashboard:
     page.locator("#theme").click()
     assert ground(page) > 600
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     assert ground(page) > 600
     assert ground(visit(dashboard, color_scheme="light").ready()) > 600
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.page import Note
 from tests.annotation_server.service import Service, start
-from tests.browser.conftest import Open, Visit
+from tests.browser.conftest import Open, Visit, drawn
 from tests.site import samples
 
 KEY = "layer_0_gate_proj_positive"
@@ -183,7 +183,7 @@ def test_two_people_at_one_note_see_both_texts_and_choose(visit: Open, server: S
     expect(page.locator("#saving")).to_have_text("1 note: conflict")
     assert server.stored()["text"] == "theirs"
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     expect(panel(page).locator(".conflict pre")).to_have_text(["mine", "theirs"])
     page.get_by_role("button", name=choice).click()
     expect(area(page)).to_have_value(kept)

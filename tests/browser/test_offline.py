@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.page import Note
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, drawn
 from tests.site import samples
 
 KEY = "layer_0_gate_proj_positive"
@@ -64,7 +64,7 @@ def test_notes_built_in_are_shown_and_what_is_written_stays_in_the_browser(visit
     panel.locator("textarea").fill("mine, “quoted” ↵ 漢字")
     expect(panel.locator(".state")).to_have_text("kept in this browser")
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     expect(panel.locator("textarea")).to_have_value("mine, “quoted” ↵ 漢字")
     expect(page.locator("#saving")).to_have_text("1 note: kept in this browser")
 
@@ -89,7 +89,7 @@ def test_a_rebuilt_page_with_another_text_asks_which_shall_stay(visit: Open, tmp
     expect(panel.locator(".state")).to_have_text("kept in this browser")
     write(tmp_path, BUILT_IN | {KEY: Note("somebody's", False, "2024-02-01T00:00:00Z")})
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     expect(panel.locator(".conflict pre")).to_have_text(["mine", "somebody's"])
     page.get_by_role("button", name="Take the other").click()
     expect(panel.locator("textarea")).to_have_value("somebody's")

@@ -19,7 +19,7 @@ from loradash_assets.site.page import Adapter, Example, Feature, Layer, Note, Pr
 from loradash_assets.site.page import Page as Site
 from loradash_assets.site.seen import digests
 from tests.browser.axe import violations
-from tests.browser.conftest import Open, Visit
+from tests.browser.conftest import Open, Visit, drawn
 from tests.browser.test_notes import KEY, Server, area, clean, panel, serving, state, until
 from tests.browser.test_offline import exported
 from tests.site import samples
@@ -149,7 +149,7 @@ def test_who_said_only_how_sure_has_not_said_that_none_fits(visit: Open, server:
     stored = server.stored()["labels"]["Ada"]
     assert {name: value for name, value in stored.items() if name != "at"} == {"confidence": 5, "colour": "red"}
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     assert pressed(page) == ["5"]
 
 
@@ -218,7 +218,7 @@ def test_a_draft_outlives_another_tab_at_the_same_note_and_a_crash(
     second = opened.context.new_page()
     for page in (first, second):
         page.goto(server.address)
-        page.wait_for_selector("body[data-ready]")
+        drawn(page)
         typing(page)
     server.kill()
     area(first).fill("typed in the first")
@@ -297,7 +297,7 @@ def test_two_texts_are_merged_by_hand_and_the_rest_never_conflicts(visit: Open, 
     expect(conflict.locator("pre")).to_have_text(["one\nmine\nend", "the third"])
     expect(merged).to_have_value("both")
     page.reload()
-    page.wait_for_selector("body[data-ready]")
+    drawn(page)
     expect(conflict.locator("pre")).to_have_text(["one\nmine\nend", "the third"])
     expect(merged).to_have_value("both")
     button(page, "Save merged").click()
@@ -411,7 +411,7 @@ def test_from_disk_two_tabs_keep_each_others_notes(visit: Open, tmp_path: Path) 
     opened = visit(path)
     first, second = opened.ready(), opened.context.new_page()
     second.goto(path.as_uri())
-    second.wait_for_selector("body[data-ready]")
+    drawn(second)
     area(first).fill("from the first")
     expect(area(second)).to_have_value("from the first")
     panel(second).locator(".star").click()

@@ -179,7 +179,8 @@ def test_a_process_that_read_the_first_rows_of_parquet_files_ends_as_it_should(t
     rows.mkdir()
     texts = [f"row {number}" * 50 for number in range(100_000)]
     pq.write_table(pa.table({"text": texts}), rows / "train.parquet", row_group_size=1000)
-    script = f"from tests.compute.test_rows import *\nrows = local_rows(Path({str(rows)!r}), 'train')\nnext(rows)"
+    imports = "from pathlib import Path; from loradash_assets.compute.rows import local_rows"
+    script = f"{imports}; rows = local_rows(Path({str(rows)!r}), 'train'); next(rows)"
     processes = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
 
