@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from annotation_server.activations import ActivationsUnavailable
@@ -25,6 +24,7 @@ from loradash_assets.compute.encode import PROMPTS_FILE
 from loradash_assets.compute.interpretations import BASES, names_feature
 from loradash_assets.compute.recording import CHUNK_SUFFIX
 from loradash_assets.compute.spans import ExampleIndex, ModulePlace, module_activations, prompt_index
+from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.schema import OUTSIDE_LAYERS, Basis
 from loradash_assets.settings import Settings
@@ -112,7 +112,7 @@ class _Recorded:
     def activations(self, key: FeatureKey, example: int) -> list[float] | None:
         layer = OUTSIDE_LAYERS if key.layer is None else key.layer
         file = intact_file(self.entries["features"], FEATURES_FILE)
-        features = pq.read_table(file, filters=pc.field("layer") == layer)
+        features = read_parquet(file).filter(pc.field("layer") == layer)
         of_module = features.filter(pc.field("projection") == key.projection).to_pylist()
         span = self.index.find(example)
         if span is None or not names_feature(key, len(of_module)):

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.model import model_directory
 from loradash_assets.assets.project import IN_STORE, RETRIES, STORE_IO, Metadata, result, table_metadata, user_errors
 from loradash_assets.code_version import code_version
+from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.sources import Adapter, adapter_directory, adapter_files, errors_of
 from loradash_assets.store import Entry, Facts
@@ -63,7 +63,7 @@ def _features(adapter: Adapter) -> dg.AssetsDefinition:
             return {**facts, "_adapter": adapter.path}  # how it is spelled is no content
 
         def describe(entry: Entry) -> Metadata:
-            table = pq.read_table(entry.path / "features.parquet")
+            table = read_parquet(entry.path / "features.parquet")
             return {**table_metadata(table), "unrecorded": entry.facts["unrecorded"]}
 
         options = settings.adapter.fingerprint("rank", "allow_pickle", "allow_other_base")
@@ -101,7 +101,7 @@ def _geometry(adapter: Adapter) -> dg.AssetsDefinition:
             return dict(write_geometry(features.path, directory))
 
         def describe(entry: Entry) -> Metadata:
-            return {**table_metadata(pq.read_table(entry.path / "cosines.parquet")), **entry.facts}
+            return {**table_metadata(read_parquet(entry.path / "cosines.parquet")), **entry.facts}
 
         inputs = (features.digest,)
         module = GEOMETRY_MODULE

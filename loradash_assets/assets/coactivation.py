@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, result, table_metadata
 from loradash_assets.code_version import code_version
+from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.sources import Adapter
 from loradash_assets.store import Entry, Facts
@@ -43,7 +43,7 @@ def coactivation_asset(adapter: Adapter) -> dg.AssetsDefinition:
             return {**write_coactivation(features.path, activations.path, directory, basis), "basis": basis}
 
         def describe(entry: Entry) -> Metadata:
-            table = pq.read_table(entry.path / "coactivation.parquet")
+            table = read_parquet(entry.path / "coactivation.parquet")
             return {**table_metadata(table, PREVIEW), **entry.facts}
 
         inputs = (features.digest, activations.digest, basis)

@@ -11,6 +11,7 @@ from loradash_assets.assets.keys import adapter_key, settings_key
 from loradash_assets.assets.note_checks import FEATURES, note_check, without_feature
 from loradash_assets.assets.project import IN_STORE, STORE_IO, Metadata, result, table_metadata
 from loradash_assets.code_version import code_version
+from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.settings import Settings
 from loradash_assets.sources import Adapter
@@ -67,13 +68,13 @@ def _interpretations(
         copy = directory / file.name  # of the bytes that were fingerprinted: the service may save while this runs
         if notes is not None:
             copy.write_bytes(notes)
-        catalogues = {name: pq.read_table(entry.path / "features.parquet") for name, entry in features.items()}
+        catalogues = {name: read_parquet(entry.path / "features.parquet") for name, entry in features.items()}
         table = interpretations_table(file if notes is None else copy, catalogues)
         pq.write_table(table, directory / "interpretations.parquet")
         return {"notes": table.num_rows, FILE_FACT: observed}
 
     def describe(entry: Entry) -> Metadata:
-        table = pq.read_table(entry.path / "interpretations.parquet")
+        table = read_parquet(entry.path / "interpretations.parquet")
         return {**table_metadata(table), "starred": sum(table["starred"].to_pylist()), "unknown_keys": _unknown(entry)}
 
     inputs = (
@@ -84,5 +85,5 @@ def _interpretations(
 
 
 def _unknown(entry: Entry) -> list[str]:
-    table = pq.read_table(entry.path / "interpretations.parquet", columns=["key", "known"])
+    table = read_parquet(entry.path / "interpretations.parquet", columns=["key", "known"])
     return [row["key"] for row in table.to_pylist() if not row["known"]]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key, table_key
 from loradash_assets.assets.project import IN_STORE, Metadata, dashboard_link, file_metadata, picture, result
 from loradash_assets.code_version import code_version
+from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.schema import OUTSIDE_LAYERS
 from loradash_assets.site.histograms import COLUMNS, layer_picture
@@ -131,7 +131,7 @@ def _layer_table(
 
     def describe(entry: Entry) -> Metadata:
         counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
-        statistics = pq.read_table(entry.path / "statistics.parquet", columns=HISTOGRAM_COLUMNS)
+        statistics = read_parquet(entry.path / "statistics.parquet", columns=HISTOGRAM_COLUMNS)
         return {
             **file_metadata(entry.path / "shown.parquet", PREVIEW),
             **counts,

@@ -15,6 +15,7 @@ from loradash_assets.compute.adapter_files import CONFIG, weights_file
 from loradash_assets.compute.base_names import NamedBase
 from loradash_assets.compute.features import AdaptedModule, projection_counts, read_catalogue
 from loradash_assets.compute.model import load_config
+from loradash_assets.parquet import read_parquet
 from loradash_assets.store import file_digest
 
 FEATURES_FILE = "features.parquet"
@@ -56,7 +57,7 @@ def write_catalogue(
 def read_modules(directory: Path) -> list[AdaptedModule]:
     """Return the modules of a catalogue, in the order of the features."""
     directions = load_file(directory / DIRECTIONS_FILE)
-    rows = pq.read_table(directory / FEATURES_FILE).to_pylist()
+    rows = read_parquet(directory / FEATURES_FILE).to_pylist()
     return [
         AdaptedModule(
             name=row["module"],

@@ -21,6 +21,7 @@ from loradash_assets.compute.passes import Chunk, LayerRecording
 from loradash_assets.compute.recording import chunk_tokens
 from loradash_assets.compute.strongest import Strongest
 from loradash_assets.compute.views import View, raw_view, svd_view
+from loradash_assets.parquet import read_parquet
 from loradash_assets.schema import COACTIVATION, Basis
 
 FILE = "coactivation.parquet"
@@ -164,7 +165,7 @@ def _correlations(
 
 
 def _open(catalogue: Path, recording: Path, basis: Basis) -> AdapterRecording:
-    features = pq.read_table(catalogue / FEATURES_FILE)
+    features = read_parquet(catalogue / FEATURES_FILE)
     bases: dict[str, SvdBasis] = {}
     if basis == "svd":
         bases = {module.name: svd_basis(module.A, module.B, module.scaling) for module in read_modules(catalogue)}

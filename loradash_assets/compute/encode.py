@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from loradash_assets.compute.errors import DatasetError
 from loradash_assets.compute.model import load_config, load_tokenizer, max_positions
@@ -17,6 +16,7 @@ from loradash_assets.compute.prefixes import PrefixTree
 from loradash_assets.compute.prompts import PromptBuilder, PromptFormat, UnusableRow, prompt_builder
 from loradash_assets.compute.row_groups import RowGroups, row_groups
 from loradash_assets.compute.tokens import token_texts
+from loradash_assets.parquet import read_parquet
 from loradash_assets.schema import PROMPTS, SKIPPED_ROWS
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def encode_prompts(
         raise DatasetError(f"dataset.prompt_format: {error}") from error
     counts = encode_rows(rows, target, builder, tokenizer, limit)
     if not counts["examples"]:
-        found = pq.read_table(target / SKIPPED_FILE).slice(0, 3).to_pylist()
+        found = read_parquet(target / SKIPPED_FILE).slice(0, 3).to_pylist()
         reasons = "; ".join(f"row {row['row']}: {row['reason']}" for row in found)
         raise DatasetError(f"dataset.path: none of the {counts['rows']} rows is usable: {reasons or 'it is empty'}")
     return {

@@ -18,6 +18,7 @@ from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
+from loradash_assets.parquet import read_parquet
 
 PLAIN = "plain.parquet"
 SHOWN = "shown.parquet"
@@ -96,7 +97,7 @@ def recorded_layer(recording: Path, layer: int, features: pa.Table) -> LayerActi
 
 def layer_features(catalogue: Path, layer: int, write_norms: Mapping[str, Sequence[float]]) -> pa.Table:
     """Return the layer's slice of the FEATURES table, with the write norms that came from the loaded model."""
-    features = pq.read_table(catalogue / FEATURES_FILE, filters=pc.field("layer") == layer)
+    features = read_parquet(catalogue / FEATURES_FILE).filter(pc.field("layer") == layer)
     norms = [
         write_norms[row["module"]][row["component"]] if row["module"] in write_norms else row["write_norm"]
         for row in features.to_pylist()

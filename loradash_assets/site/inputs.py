@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from loradash_assets.parquet import read_parquet
 from loradash_assets.schema import OUTSIDE_LAYERS, TOP_TOKENS, Basis
 from loradash_assets.site.from_neighbours import FeatureName, NeighbourTables
 from loradash_assets.site.from_tables import LayerTables
@@ -146,17 +146,18 @@ class AdapterInputs:
         """Yield what the dashboard shows of each layer, in the run's basis."""
         basis = self.run.basis
         for layer in sorted(self.layers):
-            samples = pq.read_table(self.layers[layer] / "samples.parquet")
+            samples = read_parquet(self.layers[layer] / "samples.parquet")
             filtered = self._statistics(layer, basis, filtered=True)
             neighbours = self.neighbours.of_layer(layer)
             tables = self._tables(layer, "shown.parquet", basis)
             yield replace(tables, samples=samples, filtered=filtered, neighbours=neighbours)
 
-    def described(self, listed: Collection[int]) -> Iterator[LayerTables]:
-        """Yield what the report shows of each layer: as `shown`, without samples, with lists in `listed` alone."""
+    def described(self, listed: Collection[int], *, others: bool) -> Iterator[LayerTables]:
+        """Yield the layers `listed` as `shown`, without samples; and `others` without lists, too."""
         for layer in sorted(self.layers):
-            tables = self._tables(layer, "shown.parquet", self.run.basis)
-            yield tables if layer in listed else replace(tables, top_tokens=TOP_TOKENS.empty_table())
+            if layer in listed or others:
+                tables = self._tables(layer, "shown.parquet", self.run.basis)
+                yield tables if layer in listed else replace(tables, top_tokens=TOP_TOKENS.empty_table())
 
     def strongest(self) -> Iterator[LayerTables]:
         """Yield each layer as `shown`, without samples, with the first of each list alone."""
@@ -169,13 +170,13 @@ class AdapterInputs:
         files = [
             directory / name for directory in self.layers.values() for name in ("shown.parquet", "samples.parquet")
         ]
-        columns = [pq.read_table(file, columns=["example"])["example"].unique() for file in files]
+        columns = [read_parquet(file, columns=["example"])["example"].unique() for file in files]
         return {row for column in columns for row in column.to_pylist()}
 
     @cached_property
     def feature_table(self) -> pa.Table:
         """The FEATURES table."""
-        return pq.read_table(self.features / "features.parquet")
+        return read_parquet(self.features / "features.parquet")
 
     @cached_property
     def ranks(self) -> Mapping[tuple[int, str], int]:
@@ -186,14 +187,14 @@ class AdapterInputs:
     @cached_property
     def cosines(self) -> pa.Table:
         """The COSINES table."""
-        return pq.read_table(self.geometry / "cosines.parquet")
+        return read_parquet(self.geometry / "cosines.parquet")
 
     @cached_property
     def neighbours(self) -> NeighbourTables:
         """What numbers the adapter's features, in the run's basis."""
         assert self.coactivation is not None
-        directions = pq.read_table(self.geometry / "neighbours.parquet", filters=pc.field("basis") == self.run.basis)
-        coactivation = pq.read_table(self.coactivation / "coactivation.parquet")
+        directions = read_parquet(self.geometry / "neighbours.parquet").filter(pc.field("basis") == self.run.basis)
+        coactivation = read_parquet(self.coactivation / "coactivation.parquet")
         numbered = directions.filter(pc.field("kind") == "read")
         ranks = self.ranks
         columns = (numbered[name].to_pylist() for name in ("layer", "projection", "component"))
@@ -207,7 +208,7 @@ class AdapterInputs:
         directory = self.layers[layer]
         return LayerTables(
             layer,
-            pq.read_table(directory / name),
+            read_parquet(directory / name),
             self._statistics(layer, basis, filtered=False),
             self.cosines.filter(pc.field("layer") == layer),
             self.feature_table,
@@ -215,7 +216,7 @@ class AdapterInputs:
 
     def _statistics(self, layer: int, basis: Basis, *, filtered: bool) -> pa.Table:
         wanted = (pc.field("basis") == basis) & (pc.field("filtered") == filtered)
-        return pq.read_table(self.layers[layer] / "statistics.parquet", filters=wanted)
+        return read_parquet(self.layers[layer] / "statistics.parquet").filter(wanted)
 
 
 @dataclass(frozen=True)
@@ -235,4 +236,4 @@ class SiteInputs:
 
     def notes(self) -> pa.Table:
         """Return the INTERPRETATIONS table."""
-        return pq.read_table(self.interpretations / "interpretations.parquet")
+        return read_parquet(self.interpretations / "interpretations.parquet")

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loradash_assets.parquet import read_parquet
 from loradash_assets.site.annotated import annotated_features
 from loradash_assets.site.entries import entries, note_of_row
 from loradash_assets.site.export import activations_data
@@ -72,13 +73,13 @@ def _adapter_tables(adapter: AdapterInputs) -> dict[str, pa.Table]:
     assert adapter.coactivation is not None
     directories = [adapter.layers[layer] for layer in sorted(adapter.layers)]
     tables = {
-        "top_tokens": pa.concat_tables([pq.read_table(directory / "shown.parquet") for directory in directories]),
-        "samples": pa.concat_tables([pq.read_table(directory / "samples.parquet") for directory in directories]),
-        "statistics": pa.concat_tables([pq.read_table(directory / "statistics.parquet") for directory in directories]),
+        "top_tokens": pa.concat_tables([read_parquet(directory / "shown.parquet") for directory in directories]),
+        "samples": pa.concat_tables([read_parquet(directory / "samples.parquet") for directory in directories]),
+        "statistics": pa.concat_tables([read_parquet(directory / "statistics.parquet") for directory in directories]),
         "features": adapter.feature_table,
-        "coactivation": pq.read_table(adapter.coactivation / "coactivation.parquet"),
+        "coactivation": read_parquet(adapter.coactivation / "coactivation.parquet"),
         "cosines": adapter.cosines,
-        "neighbours": pq.read_table(adapter.geometry / "neighbours.parquet"),
+        "neighbours": read_parquet(adapter.geometry / "neighbours.parquet"),
     }
     return {name: _labelled(adapter, table) for name, table in tables.items()}
 
@@ -90,7 +91,7 @@ def _labelled(adapter: AdapterInputs, table: pa.Table) -> pa.Table:
 def write_annotated_features(site: SiteInputs, target: Path) -> dict[str, int]:
     """Write one table of every panel of all adapters: its note, if it has one, beside statistics and best example."""
     notes = {row["key"]: row for row in site.notes().to_pylist()}
-    seen = {entry.key: entry.seen for entry in entries(_noted_page(site), site.notes())}
+    seen = {entry.key: entry.seen for entry in entries(_noted_page(site, others=False), site.notes())}
     stale = {key: each.stale for key, each in seen.items() if each is not None}
     tables = [
         _labelled(adapter, annotated_features(layer, adapter.ranks, adapter.name, notes, stale))
@@ -126,21 +127,21 @@ class _ShownLayers(Iterable[Layer]):
 
 def write_report(site: SiteInputs, target: Path) -> dict[str, Any]:
     """Write every note beside its feature's best tokens, who agrees, what is open, and how much is annotated."""
-    notes, page = site.notes(), _noted_page(site)
+    notes, page = site.notes(), _noted_page(site, others=True)
     for name, text in zip(REPORT_FILES, (report_html(page, notes), report_csv(page, notes)), strict=True):
         write_atomically(target / name, text.encode())
     stale = [entry.key for entry in entries(page, notes) if entry.seen is not None and entry.seen.stale]
     return {"notes": notes.num_rows, STALE_FACT: stale}
 
 
-def _noted_page(site: SiteInputs) -> Page:
-    """Return what the dashboard shows, with lists in the layers that have notes alone."""
+def _noted_page(site: SiteInputs, *, others: bool) -> Page:
+    """Return what the dashboard shows of the layers that have notes, and of `others` all but lists."""
     noted = set(site.notes()["layer"].to_pylist())
-    return Page(site.title, tuple(_adapter(adapter, _described(adapter, noted)) for adapter in site.adapters))
+    return Page(site.title, tuple(_adapter(each, _described(each, noted, others=others)) for each in site.adapters))
 
 
-def _described(adapter: AdapterInputs, noted: Collection[int]) -> tuple[Layer, ...]:
-    return tuple(layer_from_tables(tables, adapter.name) for tables in adapter.described(noted))
+def _described(adapter: AdapterInputs, noted: Collection[int], *, others: bool) -> tuple[Layer, ...]:
+    return tuple(layer_from_tables(tables, adapter.name) for tables in adapter.described(noted, others=others))
 
 
 def _adapter(adapter: AdapterInputs, layers: Iterable[Layer]) -> Adapter:
