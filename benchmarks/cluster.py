@@ -99,7 +99,7 @@ class Bench:
         """Record many rows in this process, chunk by chunk as a worker does."""
         torch.set_num_threads(1)
         job, target = Job.read(self.many), self.target()
-        model = adapted_model(self.many, job.modules)
+        model = adapted_model(job)
         plan = job.plan(job.ask(model))
         run_chunk(plan, model.record, 0)(target)  # warm
         seconds: list[float] = []

@@ -12,12 +12,11 @@ from benchmarks.rivals.contract import Job, Record, Top, run
 from loradash_assets.compute.activations import adapted_model, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import Example, PromptsFile
-from loradash_assets.compute.features import AdaptedModule
 from loradash_assets.compute.forward import AdaptedModel
+from loradash_assets.compute.job import Job as RecordingJob
 from loradash_assets.compute.job import Recording
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
-from loradash_assets.compute.pasts import Tokens
 from loradash_assets.compute.topk import TopK
 from loradash_assets.settings import RecordingSettings
 
@@ -53,11 +52,10 @@ class Recorder:
         (directory / RECORDING).mkdir()
         return record_activations(recording, directory / RECORDING, lambda _: None, self._adapted)["write_norms"]
 
-    def _adapted(
-        self, recording: Recording, modules: Sequence[AdaptedModule], _sample: Sequence[Tokens]
-    ) -> AdaptedModel:
+    def _adapted(self, job: RecordingJob) -> AdaptedModel:
         if self._model is None:
-            self._model = adapted_model(recording, modules)
+            self._model = adapted_model(job)
+            self._model.plain = None  # what is said there is of the first job's tokens alone
         return self._model
 
     def _write_prompts(self, token_ids: Sequence[np.ndarray], file: Path) -> None:

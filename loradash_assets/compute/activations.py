@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,7 @@ from loradash_assets.compute.recording import record
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from loradash_assets.compute.features import AdaptedModule
     from loradash_assets.compute.forward import AdaptedModel
-    from loradash_assets.compute.pasts import Tokens
 
 SECONDS_BETWEEN_LOG_LINES = 10
 
@@ -38,14 +36,9 @@ def load_base(recording: Recording) -> PreTrainedModel:
     )
 
 
-def adapted_model(
-    recording: Recording, modules: Sequence[AdaptedModule], sample: Sequence[Tokens] = ()
-) -> AdaptedModel:
-    """Return the recording's adapter on a base model of its own, loaded; `sample` is for it to run plainly.
-
-    Raises ModelError or AdapterError.
-    """
-    return _adapted(recording, modules, load_base(recording), sample, own_base=True)
+def adapted_model(job: Job) -> AdaptedModel:
+    """Return the job's adapter on a base model of its own, loaded. Raises ModelError or AdapterError."""
+    return _adapted(job, load_base(job.recording), own_base=True)
 
 
 class SharedBase:
@@ -57,11 +50,9 @@ class SharedBase:
     def __init__(self) -> None:
         self._loaded: tuple[Recording, PreTrainedModel] | None = None
 
-    def __call__(
-        self, recording: Recording, modules: Sequence[AdaptedModule], sample: Sequence[Tokens] = ()
-    ) -> AdaptedModel:
-        """Return the recording's adapter on the base model. Raises ModelError or AdapterError."""
-        return _adapted(recording, modules, self._base(recording), sample, own_base=False)
+    def __call__(self, job: Job) -> AdaptedModel:
+        """Return the job's adapter on the base model. Raises ModelError or AdapterError."""
+        return _adapted(job, self._base(job.recording), own_base=False)
 
     def _base(self, recording: Recording) -> PreTrainedModel:
         if self._loaded is not None and _same_base(self._loaded[0], recording):
@@ -75,24 +66,18 @@ def _same_base(one: Recording, other: Recording) -> bool:
     return one == replace(other, adapter=one.adapter, catalogue=one.catalogue, prompts=one.prompts)
 
 
-def _adapted(
-    recording: Recording,
-    modules: Sequence[AdaptedModule],
-    base: PreTrainedModel,
-    sample: Sequence[Tokens],
-    *,
-    own_base: bool,
-) -> AdaptedModel:
+def _adapted(job: Job, base: PreTrainedModel, *, own_base: bool) -> AdaptedModel:
     from loradash_assets.compute.forward import AdaptedModel  # imports torch and PEFT, which a cache hit can do without
 
-    return AdaptedModel(base, recording.adapter, modules, own_base=own_base, sample=sample)
+    adapter, sample = job.recording.adapter, job.sample_rows()
+    return AdaptedModel(base, adapter, job.modules, own_base=own_base, folds=job.folds, sample=sample)
 
 
 def record_activations(
     recording: Recording,
     target: Path,
     log: Callable[[str], None],
-    adapt: Callable[[Recording, Sequence[AdaptedModule], Sequence[Tokens]], AdaptedModel] = adapted_model,
+    adapt: Callable[[Job], AdaptedModel] = adapted_model,
     free: Callable[[Path], int] = free_bytes,
 ) -> dict[str, Any]:
     """Record every feature on every token into chunk files in `target`; return what people want to know of it.
@@ -103,7 +88,7 @@ def record_activations(
     """
     job = Job.read(recording)
     job.check_room(target, log, free)
-    model = adapt(recording, job.modules, job.sample_rows())
+    model = adapt(job)
     answers = job.ask(model)
     for line in answers.lines():
         log(line)

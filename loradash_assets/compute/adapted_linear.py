@@ -3,8 +3,8 @@
 Three ways, by layer:
 
 - folded: W + scaling * B A in a float32 copy of W, where that is about as exact as PEFT's sum (`fold`); the module
-  then costs what the base model's costs;
-- fused: the base layer's output plus B times the recorded A x (`fuse`), where it is not, or W is no float32 matrix;
+  then costs what the base model's costs, once there are tokens enough to pay for it;
+- fused: the base layer's output plus B times the recorded A x (`fuse`), everywhere else;
 - PEFT's own forward, for whatever else PEFT adapts (embeddings, single parameters).
 """
 
@@ -99,12 +99,12 @@ class _Summed:
         output = self._base(x, *args, **kwargs)
         rows = output.reshape(-1, output.shape[-1])
         if output.dtype.itemsize > 2:
-            a, write = (self._activations() * self._scaling).to(output.dtype), self._B.T.to(output.dtype)
+            a, write, scaling = self._activations().to(output.dtype), self._B.T.to(output.dtype), self._scaling
         else:
-            lengths, write = self._in_halves(output.dtype)
+            (lengths, write), scaling = self._in_halves(output.dtype), 1.0
             high, low = _halves(self._activations() * lengths[:, None], output.dtype)
             a = torch.cat([high, low, high])
-        sums = rows.addmm_(a.T, write).view(output.shape)
+        sums = rows.addmm_(a.T, write, alpha=scaling).view(output.shape)
         return sums if self._bias is None else (sums + self._bias).to(output.dtype)
 
     def _in_halves(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

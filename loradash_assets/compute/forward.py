@@ -50,8 +50,9 @@ class AdaptedModel:
 
     `modules` fixes the order of the features. `base` is left as it is and shares its weights, so that it serves for
     the next adapter; or, as this adapter's `own_base`, it becomes the adapted model, without a second copy of what the
-    adapter changes. `plain` is what PEFT's own forward pass says of the rows of `sample`, all of one length, if there
-    are any. Raises AdapterError if the adapter cannot be put on the model.
+    adapter changes. Where it `folds`, adapters that can be are put into the weights, which takes as long as some
+    100,000 tokens save. `plain` is what PEFT's own forward pass says of the rows of `sample`, all of one length, if
+    there are any. Raises AdapterError if the adapter cannot be put on the model.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class AdaptedModel:
         modules: Sequence[AdaptedModule],
         *,
         own_base: bool = False,
+        folds: bool = True,
         sample: Sequence[Tokens] = (),
     ) -> None:
         config = read_config(adapter)
@@ -97,36 +99,42 @@ class AdaptedModel:
             if module.expert != NO_EXPERT:
                 routed.setdefault(experts_of(module.name)[0], []).append(module)
         self._experts = {owner: RoutedExperts(owner, found[owner], of_owner) for owner, of_owner in routed.items()}
-        self.plain = None if before is None else self._plain(sample, before)
-        self._adapt(dense, in_place=own_base)
-
-    @torch.no_grad()
-    def _plain(self, sample: Sequence[Tokens], before: torch.Tensor) -> Plain:
-        return plain_pass(self._layers, lambda: self._run(self._call.forward(sample)), before)
-
-    @torch.no_grad()
-    def _adapt(self, modules: Sequence[AdaptedModule], *, in_place: bool) -> None:
-        """Have the layers of `modules` run and recorded in the cheapest way that is exact."""
-        for module in modules:
+        for module in dense:
             _check_loaded(self._layers[module.name], module)
-        seen, once = self._inputs()
+        seen, once, self.plain = self._looked(sample, before)
         self._stops = once and not self._experts
+        folded = self._fold(seen, in_place=own_base) if folds else set[str]()
+        self.folded = len(folded)
+        self._adapt(dense, seen, folded)
+
+    @torch.no_grad()
+    def _fold(self, seen: Mapping[str, torch.Tensor], *, in_place: bool) -> set[str]:
+        """Fold what can be and return its names; `seen` is what layers read."""
         tied = _tied(self._peft)
-        folded = {
+        return {
             name
             for name, layer in self._layers.items()
             if name in seen and fold(layer, seen[name], tied, in_place=in_place)
         }
-        self.folded = len(folded)
+
+    @torch.no_grad()
+    def _adapt(
+        self, modules: Sequence[AdaptedModule], seen: Mapping[str, torch.Tensor], folded: Collection[str]
+    ) -> None:
+        """Have the layers of `modules` recorded, and run in the cheapest way that is exact."""
         self._readings = Readings(modules, self._layers, seen)
         for name, layer in self._layers.items():
             if name not in folded and can_be_fused(layer):
                 fuse(layer, partial(self._readings.of, name))
 
-    def _inputs(self) -> tuple[dict[str, torch.Tensor], bool]:
-        """What the adapted modules read in a pass over a few tokens, and whether each of them is called just once.
+    @torch.no_grad()
+    def _looked(
+        self, sample: Sequence[Tokens], base: torch.Tensor | None
+    ) -> tuple[dict[str, torch.Tensor], bool, Plain | None]:
+        """What PEFT's modules read in a pass over a few tokens, those of `sample` if there are any.
 
-        Which of them read the very same tensor can be seen by that.
+        Which of them read the very same tensor can be seen by that. With it whether each of them is called just once,
+        and what the pass says of the sample, whose last states in the base model are `base`.
         """
         seen: dict[str, torch.Tensor] = {}
         calls = Counter[str]()
@@ -136,11 +144,16 @@ class AdaptedModel:
             calls[name] += 1
 
         hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in self._layers.items()]
-        tokens = min(TRIAL_TOKENS, self._positions)
-        self._run(self._call.forward([np.linspace(0, self._vocabulary - 1, tokens).astype(np.int64)]))
+        tokens = np.linspace(0, self._vocabulary - 1, min(TRIAL_TOKENS, self._positions)).astype(np.int64)
+        run = partial(self._run, self._call.forward(sample or [tokens]))
+        plain = None
+        if base is None:
+            run()
+        else:
+            plain = plain_pass(self._layers, run, base)
         for hook in hooks:
             hook.remove()
-        return seen, all(calls[name] == 1 for name in self._layers)
+        return seen, all(calls[name] == 1 for name in self._layers), plain
 
     @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
     def record(self, rows: Sequence[Tokens], pasts: Sequence[Past | None] = (), keep: Sequence[int] = ()) -> Pending:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from loradash_assets.compute.forward import AdaptedModel
 
 LIBRARIES = ("torch", "transformers", "peft")
+FOLD_FROM = 100_000  # tokens: with fewer, putting the adapter into the weights takes longer than it saves
 CHUNK_BYTES = 1 << 28  # of dense activations, which are in memory some three times while a chunk is recorded
 
 
@@ -115,6 +116,11 @@ class Job:
     def features(self) -> int:
         """How many features are recorded."""
         return sum(module.rank for module in self.modules)
+
+    @property
+    def folds(self) -> bool:
+        """Whether there are enough tokens for folding the adapter into the model's weights to save time."""
+        return self.tokens.index.tokens >= FOLD_FROM
 
     @property
     def chunk_tokens(self) -> int:

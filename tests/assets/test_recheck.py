@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from loradash_assets.assets.activations import CHECKS
-from loradash_assets.compute import forward, recording
+from loradash_assets.compute import forward, job, recording
 from loradash_assets.compute.adapted_linear import fold
 from loradash_assets.compute.adapter_files import SAFETENSORS
 from loradash_assets.compute.recheck import Sample, share_beyond
@@ -86,6 +86,7 @@ WRONG: dict[str, tuple[object, str, Any]] = {
 def test_a_wrong_recording_stops_all_that_is_made_from_it(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setattr(job, "FOLD_FROM", 0)
     monkeypatch.setattr(*WRONG[name])
     ran = graph.run(success=False)
     assert not _evaluation(graph, PLAIN).passed

@@ -19,6 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Phi3Config, PretrainedConfig
 
+from loradash_assets.compute import job
 from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.errors import ModelError
@@ -84,10 +85,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
 pytestmark = pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 
 
-def test_the_facts_and_values_of_a_recording(recording: Recording, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_the_facts_and_values_of_a_recording(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewer: int
+) -> None:
+    lengths = [len(ids) for ids in pq.read_table(recording.prompts)["token_ids"].to_pylist()]
+    monkeypatch.setattr(job, "FOLD_FROM", sum(lengths) + fewer)
     log: list[str] = []
     facts = _record(recording, tmp_path, log)
-    lengths = [len(ids) for ids in pq.read_table(recording.prompts)["token_ids"].to_pylist()]
+    assert (facts["folded_modules"] > 0) == (fewer == 0)
     assert (facts["tokens"], facts["examples"], facts["features"]) == (sum(lengths), len(lengths), 2 * 7)
     assert facts["chunks"] == len(list(tmp_path.iterdir())) > 2
     assert facts["prefix_determined"] is True

@@ -123,7 +123,7 @@ class Worker:
                 adapter=shared.fetch(task.adapter, Path(scratch)),
             )
             job = Job.read(recording)
-            model = (self._shared_base if task.several else adapted_model)(recording, job.modules, job.sample_rows())
+            model = (self._shared_base if task.several else adapted_model)(job)
             answers = job.ask(model)
             self._warm = _Warm(model, job.plan(answers), shared)
             if model.device.type == "cpu":
