@@ -66,14 +66,13 @@ class Dashboard {
 
   /** Put what `make` returns in place of what was shown, scrolled to `scroll`. */
   show(make, scroll = scrollY) {
-    const before = scrollY;
     hideTooltip();
     this.notebook.unwatchAll();
     forget(); // what was put off was for what is no longer shown
     byId("view").replaceChildren(...make());
     byId("view").inert = false; // the queue has it so while one waits
     finish(scroll > 0 || readAddress().has("example"));
-    if (scroll > 0 || scroll !== before) scrollTo(0, scroll);
+    if (scroll > 0 || this.scrolled) scrollTo(0, scroll); // to ask where it is would cost a layout
   }
 
   /**
@@ -81,7 +80,7 @@ class Dashboard {
    * scroll to: to where the reader left it, else to the top; from layer to layer the place stays.
    */
   step(name) {
-    this.scrolls.set(this.entry, scrollY);
+    if (this.entry) this.scrolls.set(this.entry, scrollY);
     const stays = name === "layer" && byId("view").className === "layer";
     if (!history.state?.entry) history.replaceState(newEntry(), "");
     this.entry = history.state.entry;
@@ -116,7 +115,8 @@ class Dashboard {
     addEventListener("pagehide", () => history.replaceState({ entry: this.entry, scroll: scrollY }, ""));
     addEventListener("hashchange", () => this.follow());
     addEventListener("keydown", (event) => this.key(event));
-    for (const event of ["scroll", "beforeprint"]) addEventListener(event, () => finish(true));
+    addEventListener("scroll", () => { this.scrolled = true; finish(true); });
+    addEventListener("beforeprint", () => finish(true));
   }
 
   key(event) {

@@ -34,6 +34,7 @@ function itemList(feature, examples, label, above = 0) {
     if (from === 0 && to > 0) items[0].querySelector(".target").tabIndex = 0;
   };
   const first = Math.min(inSight(above), all.length);
+  for (const item of items.slice(0, first)) item.className = "at-once";
   fill(0, first);
   if (first < all.length) later.push(() => fill(first, all.length));
   return element("ol", { "aria-label": label }, ...items);

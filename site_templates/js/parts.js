@@ -75,11 +75,17 @@ function unpack(bytes) {
   const { arrays, ...header } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, start)));
   let place = start;
   for (const [name, kind, size] of arrays) {
-    const made = new ARRAYS[kind](size);
-    header[name] = made;
-    const into = new Uint8Array(made.buffer);
-    for (let byte = 0; byte < made.BYTES_PER_ELEMENT; byte += 1)
-      for (let to = byte; to < into.length; to += made.BYTES_PER_ELEMENT) into[to] = bytes[place++];
+    header[name] = new ARRAYS[kind](size);
+    unshuffle(bytes.subarray(place, place += header[name].byteLength), header[name]);
   }
   return header;
+}
+
+/** Fill an array from its bytes, all first ones before all second ones. What a page opens first has one or two for each value. */
+function unshuffle(bytes, made) {
+  const [width, size] = [made.BYTES_PER_ELEMENT, made.length];
+  const into = new (width === 2 ? Uint16Array : Uint8Array)(made.buffer);
+  if (width === 1) into.set(bytes);
+  else if (width === 2) for (let place = 0; place < size; place += 1) into[place] = bytes[place] | (bytes[size + place] << 8);
+  else for (let from = 0, byte = 0; byte < width; byte += 1) for (let to = byte; to < into.length; to += width) into[to] = bytes[from++];
 }

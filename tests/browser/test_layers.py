@@ -11,7 +11,7 @@ from loradash_assets.site.build import render_dashboard
 from loradash_assets.site.from_tables import layer_from_tables
 from loradash_assets.site.page import Adapter
 from loradash_assets.site.page import Page as Dashboard
-from tests.browser.conftest import Open, drawn
+from tests.browser.conftest import Open, drawn, press
 from tests.site import samples
 
 
@@ -222,6 +222,27 @@ def test_what_is_in_sight_is_drawn_first(visit: Open, dashboard: Path) -> None:
     assert [True, False] not in shown
     assert [False, False] in shown
     assert [True, True] in shown
+    known = page.evaluate(
+        """() => [...document.querySelectorAll(".panel li")].map((item) =>
+             [item.querySelector(".token") !== null, getComputedStyle(item).contentVisibility])"""
+    )
+    assert {tuple(each) for each in known} == {(True, "visible"), (False, "auto")}  # or it has a layout more
+
+
+def test_another_view_begins_at_its_top_and_another_layer_where_the_last_one_was(visit: Open, rich: Path) -> None:
+    page = visit(rich, viewport={"width": 1280, "height": 640}).ready()
+    page.evaluate("scrollTo(0, 500)")
+    page.wait_for_function("scrollY === 500")
+    press(page, "ArrowRight")
+    assert page.evaluate("scrollY") == 500
+    press(page, "o")
+    assert page.evaluate("scrollY") == 0
+    press(page, "l")
+    page.go_back()
+    drawn(page)
+    page.go_back()
+    drawn(page)
+    page.wait_for_function("scrollY === 500")
 
 
 @pytest.mark.parametrize("event", ["scroll", "beforeprint"])
