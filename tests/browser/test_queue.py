@@ -432,20 +432,20 @@ def test_a_place_beyond_the_end_is_the_last_one(visit: Open, rich: Path) -> None
 # Nothing is lost
 
 
-def twenty_notes(page: Page) -> dict[str, str]:
-    """Write them as fast as the page takes them; return them by key."""
+def notes_at_full_speed(page: Page, count: int) -> dict[str, str]:
+    """Write so many notes as fast as the page takes them; return them by key."""
     wanted: dict[str, str] = {}
-    for number in range(20):
+    for number in range(count):
         wanted[str(key(page))] = f"note number {number}"
         page.keyboard.type(f"note number {number}")
         press(page, "Control+Enter")
-    assert len(wanted) == 20
+    assert len(wanted) == count
     return wanted
 
 
 def test_twenty_notes_at_full_speed_are_in_the_file_though_the_tab_is_closed(visit: Open, service: Service) -> None:
     page = opened(visit, address(service), "&only=open").page
-    wanted = twenty_notes(page)
+    wanted = notes_at_full_speed(page, 20)
     page.close()
     until(lambda: {each: stored(service).get(each, {}).get("text", "").strip() for each in wanted} == wanted)
 
@@ -466,11 +466,7 @@ def test_notes_are_in_the_file_though_the_tab_is_closed_before_the_service_said_
     made.context.add_init_script(SILENT)
     made.page.goto(f"{address(service)}#view=queue&only=open")
     page = made.ready()
-    wanted = {}
-    for number in range(3):
-        wanted[str(key(page))] = f"note number {number}"
-        page.keyboard.type(f"note number {number}")
-        press(page, "Control+Enter")
+    wanted = notes_at_full_speed(page, 3)
     page.close()
     until(lambda: {each: stored(service).get(each, {}).get("text", "").strip() for each in wanted} == wanted)
 
@@ -479,7 +475,7 @@ def test_twenty_notes_are_in_the_file_after_a_crash_once_the_page_is_opened_agai
     visit: Open, service: Service
 ) -> None:
     made = opened(visit, address(service), "&only=open")
-    page, wanted = made.page, twenty_notes(made.page)
+    page, wanted = made.page, notes_at_full_speed(made.page, 20)
     with page.expect_event("crash"), suppress(Error):
         page.goto("chrome://crash")
     made.context.new_page().goto(address(service))
