@@ -29,8 +29,7 @@ from loradash_assets.compute.errors import AdapterError, ModelError
 from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
-from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens
-from loradash_assets.compute.probe import TOKENS, Probe
+from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
 from loradash_assets.compute.readings import Complete, Readings
 from loradash_assets.compute.recheck import Plain, plain_pass
 from loradash_assets.compute.routed import Pending, Recorded, joined
@@ -40,7 +39,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRIAL_TOKENS = 16  # their outputs are enough to know a module's mean error within a percent or two
+PROBE_TOKENS = 16
+PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 OUT_OF_MEMORY = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "not enough memory")
+PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
 
 
 class AdaptedModel:
@@ -82,7 +84,7 @@ class AdaptedModel:
                 f"adapter.path: putting {adapter} on the base model changed the base model's own weights, so nothing "
                 "after it could be trusted; record it in a project of its own"
             )
-        self._positions = max_positions(base.config) or TOKENS
+        self._positions = max_positions(base.config) or 2 * PROBE_TOKENS
         self._body: Any = _without_head(self._peft.get_base_model(), modules)
         self._call = Body.of(self._body, padding)
         self._too_large = sys.maxsize  # rows times tokens of a batch that did not fit into memory
@@ -112,7 +114,7 @@ class AdaptedModel:
         return {
             name
             for name, layer in self._layers.items()
-            if name in seen and fold(layer, _trial(seen[name]), tied, in_place=in_place)
+            if name in seen and fold(layer, seen[name], tied, in_place=in_place)
         }
 
     @torch.no_grad()
@@ -200,10 +202,33 @@ class AdaptedModel:
             experts.start(forward.mask.numel())
         return self._body(**forward.arguments)[0]  # last hidden states, or logits where the head is adapted
 
-    def probe(self, token_ids: Sequence[Tokens]) -> Probe:
-        """Return what answers questions on the model, by passes over a few tokens of the examples, (seq,) each."""
-        tokens = np.resize(np.concatenate([*token_ids]), min(TOKENS, self._positions)).astype(np.int64)
-        return Probe(self._run, self._call, tokens, self._vocabulary, self._peft.dtype)
+    @torch.no_grad()
+    def is_prefix_determined(self, token_ids: Sequence[Tokens]) -> bool:
+        """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
+
+        Runs one prefix alone, and again in a batch of two longer examples that go on differently. Only then may equal
+        prefixes be counted as one context.
+        """
+        tokens = self._probe(token_ids)
+        length = max(1, len(tokens) // 2)
+        other = np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary])
+        alone = _finite(self._run(self._call.forward([tokens[:length]]))[0])  # (length, hidden)
+        first, second = _finite(self._run(self._call.forward([tokens, other]))[:, :length])
+        return bool(
+            (alone - first).norm() <= self._tolerance() * alone.norm()
+            and (first - second).norm() <= PROBE_TOLERANCE_IN_BATCH * alone.norm()
+        )
+
+    @torch.no_grad()
+    def problem_with_pasts(self, token_ids: Sequence[Tokens]) -> str | None:
+        """Say why a prefix that examples share cannot be run once for all of them, or None if it can."""
+        return problem_with_pasts(self._run, self._call, self._probe(token_ids), self._tolerance())
+
+    def _probe(self, token_ids: Sequence[Tokens]) -> NDArray[np.int64]:
+        return np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions)).astype(np.int64)
+
+    def _tolerance(self) -> float:
+        return PROBE_TOLERANCE.get(self._peft.dtype, 1e-4)
 
     @property
     def dtype(self) -> str:
@@ -219,11 +244,6 @@ def _without_head(base: Any, modules: Sequence[AdaptedModule]) -> Any:
     """The model without its head, where no adapted module is in that."""
     body, inside = base.base_model, f"{base.base_model_prefix}."
     return body if body is not base and all(module.name.startswith(inside) for module in modules) else base
-
-
-def _trial(x: torch.Tensor) -> torch.Tensor:
-    """The first tokens of what a layer read, (..., in) -> (TRIAL_TOKENS, in); ids, (...), as they are."""
-    return x.flatten(end_dim=-2)[:TRIAL_TOKENS] if x.is_floating_point() else x
 
 
 @torch.no_grad()
@@ -291,3 +311,8 @@ def _on_host(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """MPS and the CPU have no exception of their own for it."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _finite(states: torch.Tensor) -> torch.Tensor:
+    """Return the states in float32, those that are not finite as 0: where they are is a question of its own."""
+    return states.float().nan_to_num(0.0, 0.0, 0.0)

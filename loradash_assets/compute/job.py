@@ -28,7 +28,6 @@ from loradash_assets.compute.token_ids import TokenIds
 if TYPE_CHECKING:
     from loradash_assets.compute.features import AdaptedModule
     from loradash_assets.compute.forward import AdaptedModel
-    from loradash_assets.compute.probe import Probe
 
 LIBRARIES = ("torch", "transformers", "peft")
 FOLD_FROM = 100_000  # tokens: with fewer, putting the adapter into the weights takes longer than it saves
@@ -142,14 +141,13 @@ class Job:
 
     def ask(self, model: AdaptedModel) -> Answers:
         """Ask the model what the plan and the result need to know of it."""
-        probe = model.probe(self.examples)
-        same_contexts = not self._alone and probe.is_prefix_determined()
+        same_contexts = not self._alone and model.is_prefix_determined(self.examples)
         return Answers(
             device=str(model.device),
             dtype=model.dtype,
             folded=model.folded,
             prefix_determined=same_contexts,
-            obstacle=self._obstacle(probe, same_contexts=same_contexts) or "",
+            obstacle=self._obstacle(model, same_contexts=same_contexts) or "",
             write_norms=model.write_norms(),
         )
 
@@ -157,12 +155,12 @@ class Job:
     def _alone(self) -> bool:
         return has_length_dependent_positions(self.config)
 
-    def _obstacle(self, probe: Probe, *, same_contexts: bool) -> str | None:
+    def _obstacle(self, model: AdaptedModel, *, same_contexts: bool) -> str | None:
         if not self.recording.share_prefixes:
             return "recording.share_prefixes is false"
         if not same_contexts:
             return "activations depend on more than the tokens before"
-        return probe.problem_with_pasts()
+        return model.problem_with_pasts(self.examples)
 
     def plan(self, answers: Answers) -> RecordingPlan:
         """Return what is recorded in which batches and chunks."""

@@ -3,7 +3,7 @@
 Works with any causal model of transformers whose layers keep nothing but keys and values, (batch, heads, seq, d) each,
 through `Cache.update`. Pasts are padded on the left and own tokens on the right, so that tokens keep their distances:
 sliding windows and ALiBi see what they would see in one piece. Whether a model really gives the same states is found
-out by a `Probe`, never assumed.
+out by `problem_with_pasts`, never assumed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 Tokens = NDArray[np.integer]
+
+KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}  # a dummy's are those of a layer before it
 
 
 @dataclass(frozen=True)
@@ -230,3 +232,59 @@ def _states(cache: Any, tokens: int) -> States:
     if sizes != {tokens}:
         raise NotImplementedError("the model keeps no keys and values of its tokens")
     return States(keys, values)
+
+
+def problem_with_pasts(
+    run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tokens, tolerance: float
+) -> str | None:
+    """Say why a model cannot run tokens after a past, or None if it can: its states are the same up to rounding.
+
+    `run` makes the call and returns the states, (batch, seq, hidden). `tokens` (n,), n > 4, are run in one piece and
+    in three, alone and beside rows whose past is longer, shorter or none. `tolerance` is relative, token by token.
+    Windows that are longer than the probe are not probed: there a model relies on transformers' masks.
+    """
+    try:
+        if others := {type(layer) for layer in DynamicCache(config=body.config).layers} - KEYS_AND_VALUES:
+            return f"it has layers of another kind: {', '.join(sorted(kind.__name__ for kind in others))}"
+        worst = max(_differences(run, body, tokens))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a model's own code may raise anything when it is handed a cache that it did not make
+        return f"{type(error).__name__}: {error}"
+    if not worst <= tolerance:  # NaN is a problem too
+        return f"after a past its states differ by {worst:.1g} of themselves"
+    return None
+
+
+def _differences(run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tokens) -> list[float]:
+    x, y = tokens, np.concatenate([tokens[len(tokens) // 4 :], tokens[:1]])
+    first, second, half = len(x) // 4, 2 * len(x) // 3, len(y) // 2
+    whole_x, whole_y = run(body.forward([x, y]))
+
+    def cut(rows: list[Tokens], pasts: list[Past], keep: list[int]) -> tuple[torch.Tensor, list[Past]]:
+        forward = body.forward(rows, pasts, keep)
+        return run(forward), forward.kept()
+
+    heads, (past_x, past_y) = cut([x[:first], y[:half]], [NO_PAST] * 2, [0, 1])
+    middles, (nested,) = cut([y[half:], x[first:second]], [past_y, past_x], [1])
+    beside, _ = cut([y, x[second:], y[half:]], [NO_PAST, nested, past_y], [])
+    alone, _ = cut([x[second:]], [nested], [])
+    return [
+        _difference(part[: len(whole)], whole)
+        for part, whole in (
+            (heads[0], whole_x[:first]),
+            (heads[1], whole_y[:half]),
+            (middles[0], whole_y[half : len(y)]),
+            (middles[1], whole_x[first:second]),
+            (beside[0], whole_y[: len(y)]),
+            (beside[1], whole_x[second:]),
+            (beside[2], whole_y[half : len(y)]),
+            (alone[0], whole_x[second:]),
+        )
+    ]
+
+
+def _difference(part: torch.Tensor, whole: torch.Tensor) -> float:
+    """The largest ‖difference‖ / ‖state‖ of a token: (tokens, hidden) each."""
+    part, whole = part.float(), whole.float()
+    return float(((part - whole).norm(dim=-1) / whole.norm(dim=-1)).max())

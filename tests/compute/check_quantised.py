@@ -88,7 +88,7 @@ def _check(kind: str, directory: Path, *, use_dora: bool) -> None:
     seen = _activations(reference)
     expected = np.concatenate([seen[module.name] for module in catalogue.modules])
     error = np.linalg.norm(dense(model, EXAMPLES).numpy() - expected) / np.linalg.norm(expected)
-    shared = model.probe(EXAMPLES).is_prefix_determined()
+    shared = model.is_prefix_determined(EXAMPLES)
     print(f"{kind}, {'DoRA' if use_dora else 'LoRA'}: {error:.1e}, contexts shared: {shared}")
     assert error < tolerance
     for name, norms in _write_norms(reference).items() if use_dora else ():

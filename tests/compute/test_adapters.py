@@ -253,12 +253,12 @@ def test_an_embeddings_activations_are_columns_of_a_whatever_the_models_dtype(tm
 
 
 def test_an_adapter_on_embeddings_shares_prefixes(tmp_path: Path) -> None:
-    assert _adapter(tmp_path, "gpt2", target_modules=["wte", "wpe"])[1].probe(EXAMPLES).is_prefix_determined()
+    assert _adapter(tmp_path, "gpt2", target_modules=["wte", "wpe"])[1].is_prefix_determined(EXAMPLES)
 
 
 @pytest.mark.parametrize("options", [{"modules_to_save": ["embed_tokens"]}, {"trainable_token_indices": [3, 7]}])
 def test_the_probe_works_with_embeddings_that_peft_wraps(tmp_path: Path, options: dict[str, Any]) -> None:
-    assert _adapter(tmp_path, "tied", target_modules=["q_proj"], **options)[1].probe(EXAMPLES).is_prefix_determined()
+    assert _adapter(tmp_path, "tied", target_modules=["q_proj"], **options)[1].is_prefix_determined(EXAMPLES)
 
 
 @pytest.mark.filterwarnings("ignore:.* changes the base weights of the model:UserWarning")

@@ -168,7 +168,7 @@ def _assert_exact(case: Case, dtype: str = "float32") -> None:
 def test_activations_are_as_exact_as_promised(tmp_path: Path, name: str, rank: int) -> None:
     case = _case(tmp_path, CONFIGS[name], r=rank)
     _assert_exact(case)
-    assert case.model().probe(EXAMPLES).is_prefix_determined()
+    assert case.model().is_prefix_determined(EXAMPLES)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -196,7 +196,7 @@ def test_every_variant_is_as_exact_as_promised(tmp_path: Path, options: dict[str
 def test_half_precision_models_are_as_exact_as_promised(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
     case = _case(tmp_path, CONFIGS["llama"], **options)
     _assert_exact(case, dtype)
-    assert case.model(dtype).probe(EXAMPLES).is_prefix_determined()
+    assert case.model(dtype).is_prefix_determined(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -248,7 +248,7 @@ def test_a_model_that_sees_later_tokens_is_not_prefix_determined(tmp_path: Path,
         return (), {**kwargs, "attention_mask": mask}
 
     base.base_model.register_forward_pre_hook(see_everything, with_kwargs=True)
-    assert not AdaptedModel(base, case.adapter, case.modules).probe(EXAMPLES).is_prefix_determined()
+    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
 
 
 def test_a_model_that_depends_on_the_length_is_not_prefix_determined(tmp_path: Path) -> None:
@@ -259,14 +259,14 @@ def test_a_model_that_depends_on_the_length_is_not_prefix_determined(tmp_path: P
 
     base = case.load()
     base.model.norm.register_forward_hook(grow)
-    assert not AdaptedModel(base, case.adapter, case.modules).probe(EXAMPLES).is_prefix_determined()
+    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
 
 
 def test_states_that_are_not_finite_say_nothing_of_what_they_depend_on(tmp_path: Path) -> None:
     case = _case(tmp_path, CONFIGS["llama"])
     base = case.load()
     base.model.norm.weight.data[0] = torch.nan
-    assert AdaptedModel(base, case.adapter, case.modules).probe(EXAMPLES).is_prefix_determined()
+    assert AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
 
 
 def test_a_module_that_text_never_reaches_is_refused_by_name(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_module_that_text_never_reaches_is_refused_by_name(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("examples", [[np.array([5])], [np.array([5, 5])], [np.arange(3, 40)] * 5])
 def test_the_probe_stays_within_the_positions_and_needs_few_tokens(tmp_path: Path, examples: list[np.ndarray]) -> None:
-    assert _case(tmp_path, CONFIGS["gpt2"]).model().probe(examples).is_prefix_determined()
+    assert _case(tmp_path, CONFIGS["gpt2"]).model().is_prefix_determined(examples)
 
 
 @pytest.mark.parametrize("layer", [0, 1])  # after the last one nothing need run
@@ -335,7 +335,7 @@ def test_a_model_that_accelerate_has_placed_records_the_same(
     assert sum(hasattr(module, "_hf_hook") for module in placed.modules()) > len(leaves)
     model = AdaptedModel(placed, case.adapter, case.modules)
     assert torch.equal(dense(model, EXAMPLES), plain)
-    assert model.probe(EXAMPLES).problem_with_pasts() is None
+    assert model.problem_with_pasts(EXAMPLES) is None
 
 
 @pytest.mark.parametrize("options", [{"r": 2}, {"use_dora": True}, {"bias": "all"}])

@@ -30,8 +30,7 @@ from transformers import (
 
 from loradash_assets.compute import batching, prefix_tree
 from loradash_assets.compute.batching import Plan, plan_recording
-from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past
-from loradash_assets.compute.probe import Probe
+from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, problem_with_pasts
 
 VOCABULARY = 90
 LONGEST = 48
@@ -188,22 +187,7 @@ def _problem(model: PreTrainedModel, change: Callable[[dict[str, Any]], None]) -
         return model(**arguments)[0]
 
     tokens = np.random.default_rng(1).integers(3, VOCABULARY, 32)
-    return Probe(run, Body.of(model, 0), tokens, VOCABULARY, torch.float32).problem_with_pasts()
-
-
-@torch.inference_mode()
-def test_the_probe_runs_few_passes() -> None:
-    """Each reads all the weights of a model."""
-    model, passes = _model(CONFIGS["llama"], torch.float32), list[Forward]()
-
-    def run(forward: Forward) -> torch.Tensor:
-        passes.append(forward)
-        return model(**forward.arguments)[0]
-
-    probe = Probe(run, Body.of(model, 0), np.arange(3, 35), VOCABULARY, torch.float32)
-    assert probe.is_prefix_determined()
-    assert probe.problem_with_pasts() is None
-    assert len(passes) == 5
+    return problem_with_pasts(run, Body.of(model, 0), tokens, 1e-4)
 
 
 @torch.inference_mode()

@@ -195,7 +195,7 @@ def _assert_exact(case: Case) -> None:
 def test_experts_are_as_exact_as_promised(tmp_path: Path, name: str, rank: int) -> None:
     case = _case(tmp_path, name, r=rank)
     _assert_exact(case)
-    assert case.model().probe(EXAMPLES).is_prefix_determined()
+    assert case.model().is_prefix_determined(EXAMPLES)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -134,7 +134,7 @@ class Noting:
         for name in self._reads:
             base.get_submodule(name).register_forward_pre_hook(self._note(name), prepend=True)
         self.noted: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
-        self.shares = self._model.probe([np.array(TRUNKS[0])]).problem_with_pasts() is None
+        self.shares = self._model.problem_with_pasts([np.array(TRUNKS[0])]) is None
 
     def _note(self, name: str) -> Callable[[Any, tuple[torch.Tensor, ...]], None]:
         return lambda _, args: self._x.__setitem__(name, args[0].detach().clone())
