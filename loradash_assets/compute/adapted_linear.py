@@ -2,7 +2,7 @@
 
 Three ways, by layer:
 
-- folded: W + scaling * B A in a float32 copy of W, where that is about as exact as PEFT's sum (`fold`); the module
+- folded: W + scaling * B A in place of a float32 W, where that is about as exact as PEFT's sum (`fold`); the module
   then costs what the base model's costs, once there are tokens enough to pay for it;
 - fused: the base layer's output plus B times the recorded A x (`fuse`), everywhere else;
 - PEFT's own forward, for whatever else PEFT adapts (embeddings, single parameters).
