@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Recorder:
     """Records token ids the way the asset does, but for the model, which is loaded with the adapter once."""
 
     def __init__(self, job: Job) -> None:
-        self.catalogue = Path(mkdtemp())
+        self._scratch = TemporaryDirectory()  # goes with the process
+        self.catalogue = Path(self._scratch.name)
         write_catalogue(job.adapter, job.model, self.catalogue, allow_pickle=False, trust_remote_code=False, rank=None)
         self.layers = sorted({module.layer for module in read_modules(self.catalogue)})
         self._job = job
