@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
+from weakref import finalize
 
 import numpy as np
 
@@ -28,8 +30,8 @@ class Recorder:
     """Records token ids the way the asset does, but for the model, which is loaded with the adapter once."""
 
     def __init__(self, job: Job) -> None:
-        self._scratch = TemporaryDirectory()  # goes with the process
-        self.catalogue = Path(self._scratch.name)
+        self.catalogue = Path(mkdtemp())
+        finalize(self, rmtree, self.catalogue)
         write_catalogue(job.adapter, job.model, self.catalogue, allow_pickle=False, trust_remote_code=False, rank=None)
         self.layers = sorted({module.layer for module in read_modules(self.catalogue)})
         self._job = job
