@@ -104,7 +104,7 @@ class _Summed:
             (lengths, write), scaling = self._in_halves(output.dtype), 1.0
             high, low = _halves(self._activations() * lengths[:, None], output.dtype)
             a = torch.cat([high, low, high])
-        sums = rows.addmm_(a.T, write, alpha=scaling).view(output.shape)
+        sums = _add_product(rows, a.T, write, scaling).view(output.shape)
         return sums if self._bias is None else (sums + self._bias).to(output.dtype)
 
     def _in_halves(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +136,14 @@ class _Rescaled:
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         output = self._base(x, *args, **kwargs)
         rows = torch.addcmul(self._kept, output.reshape(-1, output.shape[-1]).float(), self._scale)
-        return rows.addmm_(self._activations().T, self._write).to(output.dtype).view(output.shape)
+        return _add_product(rows, self._activations().T, self._write).to(output.dtype).view(output.shape)
+
+
+def _add_product(rows: torch.Tensor, a: torch.Tensor, write: torch.Tensor, scaling: float = 1.0) -> torch.Tensor:
+    """Add scaling * a write to rows (n, out), in place; a (n, rank), write (rank, out)."""
+    if len(write) == 1:  # as a product of matrices it takes libraries up to twice as long
+        return rows.addcmul_(a, write, value=scaling)
+    return rows.addmm_(a, write, alpha=scaling)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """A x of every feature in one forward pass: a matrix that fills as the adapted modules are called.
 
 Modules that read the very same tensor, such as q, k and v, share one product with the rows of all their A. The product
-accumulates in float32 whatever the model's dtype, and lands in its rows of the matrix: nothing is allocated meanwhile.
+accumulates in float32 whatever the model's dtype, and goes into its rows of the matrix.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ class SharedInput:
             self._x = None
 
     def _product(self, rows: slice, x: torch.Tensor, into: torch.Tensor) -> None:
-        # A times x, not x times A: the product of few rows then costs reading x once
-        torch.mm(self._A[rows], x.reshape(-1, x.shape[-1]).float().T, out=into[rows])
+        # in this order CPU libraries read x about once, in the other (out=into[rows]) up to twice for few rows of A
+        into[rows].copy_(torch.mm(x.reshape(-1, x.shape[-1]).float(), self._A[rows].T).T)
 
     def forget(self) -> None:
         """Let go of the last input."""
