@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,65 @@ def user_errors() -> Generator[None]:
         raise dg.Failure(str(error), allow_retries=may_pass(error)) from error
 
 
+@dataclass(frozen=True)
+class Made:
+    """An entry, whether the store had it, and the seconds until it was there."""
+
+    entry: Entry
+    hit: bool
+    seconds: float
+
+
+def make(
+    project: Project,
+    stage: str,
+    inputs: tuple[object, ...],
+    builder: Callable[[Path], Facts],
+    *,
+    module: str,
+    libraries: Sequence[str] = (),
+    resumable: bool = False,
+) -> Made:
+    """Build the entry of `stage` made from `inputs` unless the store has it. Can be called in any thread.
+
+    `module` holds the code that makes it: its version is part of the fingerprint, and so are those of `libraries`
+    that the content hangs on.
+    """
+    started = time.monotonic()
+    with user_errors():
+        made_from = fingerprint(code_version(module), {name: version(name) for name in libraries}, *inputs)
+        entry, hit = project.store.build(stage, made_from, builder, resumable=resumable)
+    return Made(entry, hit, time.monotonic() - started)
+
+
+def described(
+    context: dg.AssetExecutionContext,
+    name: str,
+    made: Made,
+    describe: Callable[[Entry], Metadata],
+    *,
+    asset_key: dg.AssetKey | None = None,
+    check: Callable[[Entry], Iterable[dg.AssetCheckResult]] = lambda _: (),
+    tokens: int | None = None,
+) -> dg.MaterializeResult[Entry]:
+    """Return what was made as the asset's result, and log it under its name.
+
+    The data version is the digest of the content, so equal content stops a recomputation from spreading. Of a stage
+    that goes through `tokens`, what it computes has a speed.
+    """
+    entry, hit, seconds = made.entry, made.hit, made.seconds
+    context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")
+    speed = {} if hit or tokens is None else {"tokens_per_second": tokens / seconds}
+    state = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **speed}
+    return dg.MaterializeResult(
+        value=entry,
+        asset_key=asset_key,
+        data_version=dg.DataVersion(entry.digest),
+        metadata={**state, **describe(entry)},
+        check_results=[*check(entry)],
+    )
+
+
 def result(
     context: dg.AssetExecutionContext,
     project: Project,
@@ -127,28 +187,10 @@ def result(
     check: Callable[[Entry], Iterable[dg.AssetCheckResult]] = lambda _: (),
     tokens: int | None = None,
 ) -> dg.MaterializeResult[Entry]:
-    """Build the entry of `stage` made from `inputs` unless the store has it, and describe it.
-
-    `module` holds the code that makes it: its version is part of the fingerprint, and so are those of `libraries`
-    that the content hangs on. The data version is the digest of the content, so equal content stops a
-    recomputation from spreading. Of a stage that goes through `tokens`, what it computes has a speed.
-    """
-    started = time.monotonic()
-    with user_errors():
-        made_from = fingerprint(code_version(module), {name: version(name) for name in libraries}, *inputs)
-        entry, hit = project.store.build(stage, made_from, builder, resumable=resumable)
-    seconds = time.monotonic() - started
+    """`make`, and `described` under the asset's name, or else the stage's."""
+    made = make(project, stage, inputs, builder, module=module, libraries=libraries, resumable=resumable)
     name = "/".join(asset_key.path) if asset_key else stage
-    context.log.info(f"{name}: {'unchanged, taken from the store' if hit else f'computed in {seconds:.1f} s'}")
-    speed = {} if hit or tokens is None else {"tokens_per_second": tokens / seconds}
-    state = {"cache": "hit" if hit else "miss", "seconds": seconds, "store_bytes": entry.size(), **speed}
-    return dg.MaterializeResult(
-        value=entry,
-        asset_key=asset_key,
-        data_version=dg.DataVersion(entry.digest),
-        metadata={**state, **describe(entry)},
-        check_results=[*check(entry)],
-    )
+    return described(context, name, made, describe, asset_key=asset_key, check=check, tokens=tokens)
 
 
 def picture(svg: str, text: str) -> dg.MarkdownMetadataValue:

@@ -1,15 +1,26 @@
 """One top-k table per adapter and layer, each its own asset: changed and shown on its own."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from loradash_assets.assets.keys import adapter_group, adapter_key, adapter_tags, settings_key, table_key
-from loradash_assets.assets.project import IN_STORE, Metadata, dashboard_link, file_metadata, picture, result
+from loradash_assets.assets.project import (
+    IN_STORE,
+    Made,
+    Metadata,
+    dashboard_link,
+    described,
+    file_metadata,
+    make,
+    picture,
+)
 from loradash_assets.code_version import code_version
+from loradash_assets.compute.parallel import in_order
 from loradash_assets.parquet import read_parquet
 from loradash_assets.project import Project
 from loradash_assets.schema import OUTSIDE_LAYERS
@@ -62,15 +73,17 @@ def table_assets(adapter: Adapter, layers: Sequence[int]) -> dg.AssetsDefinition
         features: Entry,
         activations: Entry,
     ) -> Iterator[dg.MaterializeResult[Entry]]:
-        tokens = _shared_tokens(prompts)
-        for key in sorted(context.selected_asset_keys, key=lambda key: by_key[key]):
-            yield _layer_table(context, project, adapter, by_key[key], prompts, tokens, features, activations)
+        keys = sorted(context.selected_asset_keys, key=lambda key: by_key[key])
+        make_one = partial(_made, project, prompts, _shared_tokens(prompts), features, activations)
+        for key, made in zip(keys, in_order(make_one, [by_key[key] for key in keys]), strict=True):
+            yield _described(context, project, adapter, by_key[key], made, prompts, activations)
 
     return top_tokens
 
 
 def _shared_tokens(prompts: Entry) -> Callable[[], "PromptTokens"]:
     """Return what reads the prompts' tokens: once for all layers, and only if one has to be computed."""
+    reading = Lock()
 
     @cache
     def read() -> "PromptTokens":
@@ -79,7 +92,11 @@ def _shared_tokens(prompts: Entry) -> Callable[[], "PromptTokens"]:
 
         return PromptTokens.read(prompts.path / PROMPTS_FILE)
 
-    return read
+    def tokens() -> "PromptTokens":
+        with reading:
+            return read()
+
+    return tokens
 
 
 def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.AssetSpec:
@@ -97,17 +114,16 @@ def _spec(adapter: Adapter, layer: int, upstream: Iterable[dg.AssetKey]) -> dg.A
     )
 
 
-def _layer_table(
-    context: dg.AssetExecutionContext,
+def _made(
     project: Project,
-    adapter: Adapter,
-    layer: int,
     prompts: Entry,
     tokens: Callable[[], "PromptTokens"],
     features: Entry,
     activations: Entry,
-) -> dg.MaterializeResult[Entry]:
-    key, settings = table_key(adapter, layer), project.settings.tables
+    layer: int,
+    check: Callable[[], None],
+) -> Made:
+    settings = project.settings.tables
 
     def build(directory: Path) -> Facts:
         from loradash_assets.compute.filters import check_token_ids
@@ -126,8 +142,24 @@ def _layer_table(
             TableOptions(**options),
             activations.facts["write_norms"],
             prompts.facts["special_tokens"],
+            check,
         )
         return {**facts, "settings": settings.model_dump()}
+
+    inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
+    return make(project, "top_tokens", inputs, build, module=MODULE)
+
+
+def _described(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    adapter: Adapter,
+    layer: int,
+    made: Made,
+    prompts: Entry,
+    activations: Entry,
+) -> dg.MaterializeResult[Entry]:
+    key = table_key(adapter, layer)
 
     def describe(entry: Entry) -> Metadata:
         counts = {name: entry.facts[name] for name in ("features", "dropped", "non_finite", "left_out")}
@@ -139,15 +171,11 @@ def _layer_table(
             **dashboard_link(project, **({"adapter": adapter.name} if adapter.name else {}), layer=layer),
         }
 
-    inputs = (layer, prompts.digest, features.digest, activations.digest, settings.fingerprint())
-    return result(
+    return described(
         context,
-        project,
-        "top_tokens",
-        inputs,
-        build,
+        "/".join(key.path),
+        made,
         describe,
-        module=MODULE,
         asset_key=key,
         check=lambda entry: _checks(key, entry, prompts.facts["tokens"], activations.facts["experts_per_token"]),
         tokens=prompts.facts["tokens"],

@@ -15,6 +15,7 @@ from loradash_assets.compute.basis import svd_basis
 from loradash_assets.compute.catalogue import FEATURES_FILE, read_modules
 from loradash_assets.compute.checks import listing_faults
 from loradash_assets.compute.experts import NO_EXPERT, blocks, experts_of
+from loradash_assets.compute.parallel import Check, Checked
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.recording import LayerActivations
 from loradash_assets.compute.tables import LayerTables, TableOptions, layer_tables
@@ -35,12 +36,14 @@ def write_layer_tables(
     options: TableOptions,
     write_norms: Mapping[str, Sequence[float]],
     special_tokens: Collection[int],
+    check: Check = lambda: None,
 ) -> dict[str, Any]:
     """Write the layer's four tables to `target`; return how many features it has, how many of them the svd
     basis dropped, how many activations were not finite, how many tokens counted, and how many were left out, by reason;
     and how many rows of its lists are wrong (see `listing_faults`).
 
-    `write_norms` are the norms that only the loaded model could tell (DoRA), by module; `special_tokens` are ids.
+    `write_norms` are the norms that only the loaded model could tell (DoRA), by module; `special_tokens` are ids;
+    `check` is called before every chunk of every pass, and what it raises ends the work.
     """
     features = layer_features(catalogue, layer, write_norms)
     bases = {
@@ -49,7 +52,7 @@ def write_layer_tables(
         if module.layer == layer
     }
     if features.num_rows:
-        activations = recorded_layer(recording, layer, features)
+        activations = Checked(recorded_layer(recording, layer, features), check)
         tables = layer_tables(activations, features, tokens, options, bases, special_tokens)
     else:  # all that the adapter has in this layer is listed as unrecorded
         tables = LayerTables.empty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from loradash_assets.definitions import build_definitions
 from loradash_assets.settings import Settings, load_settings
 from loradash_assets.store import Entry
 from tests.projects import latest_entry
+
+
+def next_second() -> None:
+    """Wait for the next recording to have another time, which it tells to the second."""
+    time.sleep(1)
 
 
 class Graph:
