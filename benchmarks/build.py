@@ -155,12 +155,16 @@ def _run(project: Path, rows: int) -> tuple[str, float]:
 
 
 def _parts(project: Path, rows: int, total: float, loading: float) -> dict[str, float]:
-    """Seconds by stage, as the assets report them, in the order of a build, and of all that is left."""
+    """Seconds by stage, as the assets report them, in the order of a build, and of all that is left.
+
+    Of layers, which are made beside each other, until the last one is written down, events and checks included.
+    """
     import dagster as dg
 
     from loradash_assets.definitions import build_definitions
 
     graph = build_definitions(_settings(project, rows)).resolve_asset_graph()
+    starts: dict[str, float] = {}
     parts: dict[str, float] = {}
     with contextlib.chdir(project), dg.DagsterInstance.from_config(str(project)) as instance:
         events = [instance.get_latest_materialization_event(key) for key in graph.materializable_asset_keys]
@@ -170,8 +174,10 @@ def _parts(project: Path, rows: int, total: float, loading: float) -> dict[str, 
             seconds = float(str(event.asset_materialization.metadata["seconds"].value))
             if name == "activations":
                 parts |= {MODEL[1]: loading, "recording": seconds - loading}
+            elif name not in starts:
+                starts[name], parts[name] = event.timestamp - seconds, seconds
             else:
-                parts[name] = parts.get(name, 0.0) + seconds
+                parts[name] = event.timestamp - starts[name]
     return {**parts, REST: total - sum(parts.values())}
 
 
