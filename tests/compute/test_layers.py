@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import encode_rows
 from loradash_assets.compute.layers import layer_features, write_layer_tables
+from loradash_assets.compute.parallel import Check, StoppedError, in_order
 from loradash_assets.compute.prompt_tokens import PromptTokens
 from loradash_assets.compute.prompts import prompt_builder
 from loradash_assets.compute.rows import write_rows
@@ -33,16 +35,23 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _record(directory: Path, *, non_finite: int = 0) -> np.ndarray:
-    """Write random activations of layer 1, the first of them not finite; return (features, tokens)."""
+def _record(directory: Path, *, non_finite: int = 0, layers: Sequence[int] = (1,)) -> np.ndarray:
+    """Write random activations of `layers`, the first of them not finite; return those of the first layer.
+
+    (features, tokens).
+    """
     lengths = [len(ids) for ids in pq.read_table(directory / "prompts.parquet")["token_ids"].to_pylist()]
-    features = sum(module.rank for module in read_modules(directory) if module.layer == 1)
-    values = np.random.default_rng(0).normal(size=(features, sum(lengths))).astype(np.float32)
-    values[0, :non_finite] = [np.nan, np.inf, -np.inf][:non_finite]
+    generator, modules = np.random.default_rng(0), read_modules(directory)
+    values: dict[int, np.ndarray] = {}
+    for layer in layers:
+        features = sum(module.rank for module in modules if module.layer == layer)
+        values[layer] = generator.normal(size=(features, sum(lengths))).astype(np.float32)
+    first = values[layers[0]]
+    first[0, :non_finite] = [np.nan, np.inf, -np.inf][:non_finite]
     for number, part in enumerate(np.split(np.arange(sum(lengths)), np.cumsum(lengths)[:-1])):
-        tensors = {"tokens": part, "layer.1": np.ascontiguousarray(values[:, part])}
-        save_file(tensors, directory / f"chunk-{number:05d}.safetensors")
-    return values
+        tensors = {f"layer.{layer}": np.ascontiguousarray(of_layer[:, part]) for layer, of_layer in values.items()}
+        save_file({"tokens": part, **tensors}, directory / f"chunk-{number:05d}.safetensors")
+    return first
 
 
 def _write(directory: Path, norms: dict[str, list[float]] | None = None, basis: Basis = "raw") -> dict[str, Any]:
@@ -97,3 +106,43 @@ def test_norms_from_the_loaded_model_replace_the_catalogues(directory: Path) -> 
     assert [row["effect_scale"] for row in statistics if row["projection"] == "q_proj"] == [
         scaling * norm for norm in (7.0, 8.0, 9.0)
     ]
+
+
+def test_layers_made_at_once_have_the_same_tables_as_one_by_one(directory: Path) -> None:
+    layers = sorted({module.layer for module in read_modules(directory)})
+    _record(directory, layers=layers)
+    tokens = PromptTokens.read(directory / "prompts.parquet")  # shared
+
+    def write(piece: tuple[str, int], check: Check) -> dict[str, bytes]:
+        target = directory / piece[0] / str(piece[1])
+        target.mkdir(parents=True)
+        options = TableOptions(top_k=3, context_window=2, exclude_first_positions=1)
+        write_layer_tables(piece[1], directory, directory, tokens, target, options, {}, [], check)
+        return {file.name: file.read_bytes() for file in sorted(target.iterdir())}
+
+    def made(name: str, threads: int) -> Iterator[dict[str, bytes]]:
+        pieces: Sequence[tuple[str, int]] = [(name, layer) for layer in layers]
+        return in_order(write, pieces, threads)
+
+    together, alone = list(made("together", 3)), list(made("alone", 1))
+    assert len(alone) > 1
+    assert all(len(files) == 4 for files in alone)
+    assert together == alone
+
+
+def test_a_layer_stops_between_two_chunks(directory: Path) -> None:
+    _record(directory)
+    chunks = len(list(directory.glob("chunk-*")))
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == chunks:
+            raise StoppedError
+
+    tokens = PromptTokens.read(directory / "prompts.parquet")
+    with pytest.raises(StoppedError):
+        write_layer_tables(1, directory, directory, tokens, directory, TableOptions(), {}, [], check)
+    assert calls == chunks > 1
+    assert not (directory / "plain.parquet").exists()
