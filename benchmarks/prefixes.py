@@ -2,10 +2,11 @@
 
     python -m benchmarks.prefixes [--pairs 7]
 
-Both run in turns in this process, on the demo's model and adapter in float32. `of_distinct_tokens` is the ratio divided
-by the share of tokens with a prefix that none before them has: 1 would mean that such a token costs what a token costs
-the bare model, and that the others cost nothing. Before anything is timed, what is recorded of some examples is held to
-exactness (b) of docs/semantics.md against PEFT's forward pass of each example alone.
+Both run in turns in this process, which keeps freed memory as recording does, on the demo's model and adapter in
+float32. `of_distinct_tokens` is the ratio divided by the share of tokens with a prefix that none before them has: 1
+would mean that such a token costs what a token costs the bare model, and that the others cost nothing. Before anything
+is timed, what is recorded of some examples is held to exactness (b) of docs/semantics.md against PEFT's forward pass of
+each example alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks.demo import Demo
 from benchmarks.recording import CASES, Bench
 from benchmarks.timing import PAIRS, in_turns, write_result
+from loradash_assets.compute.allocator import freed_memory_kept
 
 CASE = CASES["float32, folded"]
 VOCABULARY = 40_000
@@ -60,7 +62,7 @@ def distinct_tokens(examples: Sequence[np.ndarray]) -> int:
 
 def measure(demo: Demo, examples: Examples, pairs: int) -> dict[str, Any]:
     """Return one dataset's figures."""
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, freed_memory_kept():
         bench = Bench(CASE, demo, examples, Path(directory), share=True)
         checked = bench.check()
         figures = in_turns(bench.record, bench.bare, pairs).figures()

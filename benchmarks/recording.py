@@ -2,10 +2,11 @@
 
     python -m benchmarks.recording [--examples 20] [--pairs 21]
 
-Prefix sharing is off: both run the very same batches, in turns, in this process. Measured where the adapter is folded
-into a float32 copy of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before
-anything is timed, what is recorded of some examples is held to exactness (b) of docs/semantics.md. The file says too
-how much padding there is in the batches of the demo's dataset, in either of its formats.
+Prefix sharing is off: both run the very same batches, in turns, in this process, which keeps freed memory as recording
+does (`compute/allocator.py`): the bare pass gains by it too. Measured where the adapter is folded into a float32 copy
+of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before anything is timed,
+what is recorded of some examples is held to exactness (b) of docs/semantics.md. The file says too how much padding
+there is in the batches of the demo's dataset, in either of its formats.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks.bare import BareForward
 from benchmarks.demo import Demo
 from benchmarks.timing import in_turns, write_result
 from loradash_assets.compute import forward
+from loradash_assets.compute.allocator import freed_memory_kept
 from loradash_assets.compute.batching import plan_recording
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.features import AdaptedModule
@@ -141,7 +143,7 @@ def _activations(
 
 def measure(case: Case, demo: Demo, examples: Sequence[np.ndarray], pairs: int) -> dict[str, Any]:
     """Return one case's figures."""
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, freed_memory_kept():
         bench = Bench(case, demo, examples, Path(directory))
         checked = bench.check()
         return {

@@ -2,9 +2,10 @@
 
     .venv/bin/python -m benchmarks.side_by_side
 
-Makes an environment for each method (some GiB, once), checks that every method's lists are the right ones, and then
-runs each in turns with loradash, a process each. Writes benchmarks/results/side_by_side.json and prints the table;
-about half an hour on two cores, all else idle. `--method` measures some of them, and writes nothing.
+Makes an environment for each method, loradash too (some GiB, once), checks that every method's lists are the right
+ones, and then runs each in turns with loradash, a process each. Writes benchmarks/results/side_by_side.json and prints
+the table; about three quarters of an hour on two cores, all else idle. `--method` measures some of them, and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +25,12 @@ from benchmarks.demo import CACHE, Demo
 from benchmarks.rivals.contract import Job, load_tokens, save_tokens
 from benchmarks.rivals.gate import TOLERANCE, check, reference_of
 from benchmarks.rivals.page import table
-from benchmarks.rivals.processes import Method, Run, environment, run_method
-from benchmarks.timing import Pairs, write_result
+from benchmarks.rivals.processes import ROOT, Method, Run, environment, run_method
+from benchmarks.timing import PAIRS, Pairs, write_result
 from loradash_assets.compute.adapter_files import weights_file
 from loradash_assets.store import file_digest, fingerprint
 
-EXAMPLES = 30
-PAIRS = 5
+EXAMPLES = 60
 K = 16
 PEFT = ("torch", "transformers", "peft", "safetensors", "numpy")
 DELPHI_IMPORTS = (  # of what delphi asks for, what its latent cache imports
@@ -41,9 +42,10 @@ DELPHI_IMPORTS = (  # of what delphi asks for, what its latent cache imports
     "orjson==3.13.0",
     "asyncer==0.0.18",
 )
-LORADASH = Method("loradash_top_k", "loradash, lists alone")
+OWN = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+LORADASH = Method("loradash_top_k", "loradash, lists alone", OWN)
 OTHERS = (
-    Method("loradash_tables", "loradash, all tables"),
+    Method("loradash_tables", "loradash, all tables", OWN),
     Method("plain_hooks", "plain hooks, `torch.topk`", PEFT),
     Method("with_nnsight", "nnsight", (*PEFT, "nnsight==0.8.1")),
     Method("with_delphi", "delphi's latent cache", (*PEFT, *DELPHI_IMPORTS), ("eai-delphi==0.1.3",)),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.rivals.contract import REPORT_FILE, TOP_FILE, Job, Top
+from loradash_assets.store import fingerprint
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -21,11 +22,11 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Method:
-    """A script of this directory and what its environment needs; without packages it runs in this one."""
+    """A script of this directory and what its environment needs; methods that need the very same share one."""
 
     name: str
     label: str
-    packages: Sequence[str] = ()
+    packages: Sequence[str]
     without_dependencies: Sequence[str] = ()
 
 
@@ -42,20 +43,18 @@ class Run:
 
 
 def environment(method: Method, environments: Path) -> Path:
-    """Return the method's Python; its environment is made once, and again if what it needs has changed."""
-    if not method.packages:
-        return Path(sys.executable)
-    directory = environments / method.name
-    python, stamp = directory / "bin" / "python", directory / "installed.json"
-    wanted = json.dumps([method.packages, method.without_dependencies, CONSTRAINTS.read_text(encoding="utf-8")])
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+    """Return the Python of the method's environment, which is made once, and again if what it needs has changed."""
+    constraints = CONSTRAINTS.read_text(encoding="utf-8")
+    directory = environments / fingerprint(method.packages, method.without_dependencies, constraints)[:16]
+    python, complete = directory / "bin" / "python", directory / "complete"
+    if not complete.exists():
         print(f"installing {', '.join([*method.packages, *method.without_dependencies])} for {method.label}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
         pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--constraint", CONSTRAINTS]
         subprocess.run([*pip, *method.packages], check=True)
         if method.without_dependencies:
             subprocess.run([*pip, "--no-deps", *method.without_dependencies], check=True)
-        stamp.write_text(wanted, encoding="utf-8")
+        complete.touch()
     return python
 
 

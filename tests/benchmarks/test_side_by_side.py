@@ -159,7 +159,7 @@ def test_a_process_reports_what_it_took_and_leaves_nothing(
 def test_a_process_that_fails_says_why(job: Job, tmp_path: Path) -> None:
     tokens = job.model.with_name("tokens.npz")
     with pytest.raises(RuntimeError, match=r"No module named .*nothing"):
-        run_method(Method("nothing", "nothing"), Path(sys.executable), job, tokens, tmp_path / "run")
+        run_method(Method("nothing", "nothing", ()), Path(sys.executable), job, tokens, tmp_path / "run")
 
 
 def test_the_reference_is_computed_once(job: Job, token_ids: list[np.ndarray], tmp_path: Path) -> None:
