@@ -8,16 +8,16 @@ from typing import Any
 INTRODUCTION = (
     "loradash beside other ways to the same lists: the same model and adapter (the demo's, {features} features), the "
     "same {tokens} tokens in {examples} examples, k = {k}, float32. Each method is a script in `benchmarks/rivals/` "
-    "and runs in an environment of its own. Before anything is timed, and again on every run, its lists must be those "
-    "of PEFT's forward pass in float64, each example alone: every value and every token within {tolerance:g} of the "
-    "feature's largest activation. Then loradash and the method run in turns, a process each; a ratio is the median "
-    "of {pairs} pairs, with its range."
+    "and runs in an environment with what it needs and no more. Before anything is timed, and again on every run, its "
+    "lists must be those of PEFT's forward pass in float64, each example alone: every value and every token within "
+    "{tolerance:g} of the feature's largest activation. Then loradash and the method run in turns, a process each; a "
+    "ratio is the median of {pairs} pairs, with its range."
 )
 NOTES = (
     "*Seconds* are from token ids to lists, after the model is loaded and two examples have warmed it up. loradash's "
-    "hold its probe of the model, which the others do without. *Whole process* includes "
-    "Python, its imports, loading and the warm-up, in which loradash probes the model once more. Memory is the "
-    "process's peak, model included.",
+    "hold its probe of the model, which the others do without. *Whole process* includes Python, "
+    "its imports, loading and the warm-up, in which loradash probes the model once more. Memory is the process's "
+    "peak, model included.",
     "*loradash, lists alone* does what the others do, and keeps every activation on disk, so that another k needs no "
     "model. *loradash, all tables* makes what `loradash build` makes of it: lists with contexts, statistics, "
     "quantiles, histograms, samples. delphi's cache keeps every activation on disk with its place, those of padding "

@@ -1,4 +1,4 @@
-"""The methods that need no environment of their own, judged by the gate; and the gate, which must turn red."""
+"""The methods that need nothing that loradash does not, judged by the gate; and the gate, which must turn red."""
 
 from __future__ import annotations
 
