@@ -15,13 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 TOP_FILE = "top.npz"
 REPORT_FILE = "report.json"
-WARM_UP = 2  # examples
 NO_TOKEN = -1
 BATCH_TOKENS = 2048  # padding included; what a forward pass of a method that batches may hold
 
@@ -74,7 +72,7 @@ def load_tokens(file: Path) -> list[np.ndarray]:
 
 
 def run(load: Callable[[Job], Record], libraries: Sequence[str] = ()) -> None:
-    """Be the script: load the model, warm up on the first examples, time the recording, report.
+    """Be the script: load the model, time the recording, report; nothing runs twice, as for a user.
 
     `libraries` are packages beside torch, transformers and peft whose versions the report names.
     """
@@ -85,8 +83,6 @@ def run(load: Callable[[Job], Record], libraries: Sequence[str] = ()) -> None:
     arguments = parser.parse_args()
     token_ids = load_tokens(arguments.tokens)
     record = load(Job(arguments.model, arguments.adapter, arguments.k))
-    with TemporaryDirectory() as directory:
-        record(token_ids[:WARM_UP], Path(directory))
     started = time.perf_counter()
     top = record(token_ids, arguments.directory)
     seconds = time.perf_counter() - started

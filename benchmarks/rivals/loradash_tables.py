@@ -20,7 +20,7 @@ TABLES = "tables"
 
 
 def load(job: Job) -> Record:
-    """Read the adapter's catalogue; the model is loaded by the warm-up."""
+    """Read the adapter's catalogue and load the base model."""
     recorder = Recorder(job)
 
     def record(token_ids: Sequence[np.ndarray], directory: Path) -> Top:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -11,11 +13,9 @@ from weakref import finalize
 import numpy as np
 
 from benchmarks.rivals.contract import Job, Record, Top, run
-from loradash_assets.compute.activations import adapted_model, record_activations
+from loradash_assets.compute.activations import adapted_model, load_base, record_activations
 from loradash_assets.compute.catalogue import read_modules, write_catalogue
 from loradash_assets.compute.encode import Example, PromptsFile
-from loradash_assets.compute.forward import AdaptedModel
-from loradash_assets.compute.job import Job as RecordingJob
 from loradash_assets.compute.job import Recording
 from loradash_assets.compute.layers import layer_features, recorded_layer
 from loradash_assets.compute.model import load_tokenizer
@@ -27,39 +27,34 @@ PROMPTS_FILE = "prompts.parquet"
 
 
 class Recorder:
-    """Records token ids the way the asset does, but for the model, which is loaded with the adapter once."""
+    """Records token ids the way the asset does, once: the base model is loaded here, and `record` has the adapter."""
 
     def __init__(self, job: Job) -> None:
         self.catalogue = Path(mkdtemp())
         finalize(self, rmtree, self.catalogue)
         write_catalogue(job.adapter, job.model, self.catalogue, allow_pickle=False, trust_remote_code=False, rank=None)
         self.layers = sorted({module.layer for module in read_modules(self.catalogue)})
-        self._job = job
-        self._model: AdaptedModel | None = None
         self._tokenizer = load_tokenizer(job.model, trust_remote_code=False)
-
-    def record(self, token_ids: Sequence[np.ndarray], directory: Path) -> dict[str, list[float]]:
-        """Record into `directory`; return the write norms that only the loaded model can tell."""
-        self._write_prompts(token_ids, directory / PROMPTS_FILE)
-        recording = Recording(
-            prompts=directory / PROMPTS_FILE,
+        self._recording = Recording(
+            prompts=Path(PROMPTS_FILE),
             catalogue=self.catalogue,
-            model=self._job.model,
-            adapter=self._job.adapter,
+            model=job.model,
+            adapter=job.adapter,
             dtype="float32",
             device="cpu",
             device_map=None,
             trust_remote_code=False,
             **RecordingSettings().model_dump(),
         )
-        (directory / RECORDING).mkdir()
-        return record_activations(recording, directory / RECORDING, lambda _: None, self._adapted)["write_norms"]
+        self._base = load_base(self._recording)
 
-    def _adapted(self, job: RecordingJob) -> AdaptedModel:
-        if self._model is None:
-            self._model = adapted_model(job)
-            self._model.plain = None  # what is said there is of the first job's tokens alone
-        return self._model
+    def record(self, token_ids: Sequence[np.ndarray], directory: Path) -> dict[str, list[float]]:
+        """Record into `directory`; return the write norms that only the loaded model can tell."""
+        self._write_prompts(token_ids, directory / PROMPTS_FILE)
+        recording = replace(self._recording, prompts=directory / PROMPTS_FILE)
+        (directory / RECORDING).mkdir()
+        adapt = partial(adapted_model, base=self._base)
+        return record_activations(recording, directory / RECORDING, lambda _: None, adapt)["write_norms"]
 
     def _write_prompts(self, token_ids: Sequence[np.ndarray], file: Path) -> None:
         with PromptsFile(file) as prompts:
@@ -69,7 +64,7 @@ class Recorder:
 
 
 def load(job: Job) -> Record:
-    """Read the adapter's catalogue; the model is loaded by the warm-up."""
+    """Read the adapter's catalogue and load the base model."""
     recorder = Recorder(job)
 
     def record(token_ids: Sequence[np.ndarray], directory: Path) -> Top:

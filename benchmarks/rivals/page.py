@@ -14,10 +14,9 @@ INTRODUCTION = (
     "ratio is the median of {pairs} pairs, with its range."
 )
 NOTES = (
-    "*Seconds* are from token ids to lists, after the model is loaded and two examples have warmed it up. loradash's "
-    "hold its probe of the model, which the others do without. *Whole process* includes Python, "
-    "its imports, loading and the warm-up, in which loradash probes the model once more. Memory is the process's "
-    "peak, model included.",
+    "*Seconds* are from token ids to lists, after the base model is loaded; nothing has warmed up. loradash's hold "
+    "putting the adapter on the model and probing it, which the others do while loading, or not at all. *Whole "
+    "process* includes Python, its imports and loading. Memory is the process's peak, model included.",
     "*loradash, lists alone* does what the others do, and keeps every activation on disk, so that another k needs no "
     "model. *loradash, all tables* makes what `loradash build` makes of it: lists with contexts, statistics, "
     "quantiles, histograms, samples. delphi's cache keeps every activation on disk with its place, those of padding "

@@ -32,7 +32,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds of recording and lists after the warm-up, of all of it, its memory and what it left."""
+    """One process: seconds from the loaded model to the lists, of all of it, its memory and what it left."""
 
     top: Top
     seconds: float

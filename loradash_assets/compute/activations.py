@@ -36,9 +36,12 @@ def load_base(recording: Recording) -> PreTrainedModel:
     )
 
 
-def adapted_model(job: Job) -> AdaptedModel:
-    """Return the job's adapter on a base model of its own, loaded. Raises ModelError or AdapterError."""
-    return _adapted(job, load_base(job.recording), own_base=True)
+def adapted_model(job: Job, base: PreTrainedModel | None = None) -> AdaptedModel:
+    """Return the job's adapter on `base`, which becomes the adapted model; if there is none yet, it is loaded.
+
+    Raises ModelError or AdapterError.
+    """
+    return _adapted(job, load_base(job.recording) if base is None else base, own_base=True)
 
 
 class SharedBase:
