@@ -100,12 +100,13 @@ class Bench:
         torch.set_num_threads(1)
         job, target = Job.read(self.many), self.target()
         model = adapted_model(job)
-        plan = job.plan(job.ask(model))
-        run_chunk(plan, model.record, 0)(target)  # warm
+        answers = job.ask(model)
+        plan, forward = job.plan(answers), job.forward(model, answers)
+        run_chunk(plan, forward, 0)(target)  # warm
         seconds: list[float] = []
         for chunk in range(len(plan.batches.chunks)):
             started = time.perf_counter()
-            run_chunk(plan, model.record, chunk)(target)
+            run_chunk(plan, forward, chunk)(target)
             seconds.append(time.perf_counter() - started)
         tokens = [tokens_of_chunk(plan, chunk) for chunk in range(len(seconds))]
         return Alone(_files(target), seconds, tokens)

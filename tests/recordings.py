@@ -39,6 +39,6 @@ def recording_of(directory: Path, base: Path, adapter: Path) -> Recording:
     )
 
 
-def dense(model: AdaptedModel, token_ids: Sequence[np.ndarray]) -> torch.Tensor:
+def dense(model: AdaptedModel, token_ids: Sequence[np.ndarray], *, masked: bool = True) -> torch.Tensor:
     """Return A x of the features that see every token, (features, tokens)."""
-    return torch.from_numpy(model.record(token_ids).result().dense)
+    return torch.from_numpy(model.record(token_ids, masked=masked).result().dense)

@@ -99,7 +99,7 @@ def record_activations(
     started = time.monotonic()
     kept = freed_memory_kept() if model.device.type == "cpu" else nullcontext()
     with kept, progress_bar(job, log) as progress:
-        tokens = record(plan, model.record, target, progress)
+        tokens = record(plan, job.forward(model, answers), target, progress)
     seconds = time.monotonic() - started
     if model.halved:
         log(halved_line(model.halved))

@@ -156,18 +156,26 @@ class AdaptedModel:
         return seen, all(calls[name] == 1 for name in self._layers), plain
 
     @torch.no_grad()  # not inference mode, whose tensors do not tell whether they were changed
-    def record(self, rows: Sequence[Tokens], pasts: Sequence[Past | None] = (), keep: Sequence[int] = ()) -> Pending:
+    def record(
+        self,
+        rows: Sequence[Tokens],
+        pasts: Sequence[Past | None] = (),
+        keep: Sequence[int] = (),
+        *,
+        masked: bool = True,
+    ) -> Pending:
         """Start recording A x of every feature on every token that it sees, rows one after another.
 
         The rows (seq,), each after its past, run as one right-padded batch; padding is not in the result. With it come
-        the pasts of the rows to keep. Where the device's memory is too small, half of the rows run, then the others.
+        the pasts of the rows to keep. A model without a `problem_with_pasts` need not be told by a mask where there is
+        padding. Where the device's memory is too small, half of the rows run, then the others.
         Raises ModelError if it is too small for one row.
         """
         before = [past or NO_PAST for past in pasts] or [NO_PAST] * len(rows)
         size = len(rows) * max(past.length + len(row) for past, row in zip(before, rows, strict=True))
         if len(rows) == 1 or size < self._too_large:
             try:
-                return self._recorded_batch(rows, before, keep)
+                return self._recorded_batch(rows, before, keep, masked=masked)
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -180,13 +188,15 @@ class AdaptedModel:
         self._readings.forget()
         self.halved += 1
         half = len(rows) // 2
-        first = self.record(rows[:half], before[:half], [row for row in keep if row < half])
-        second = self.record(rows[half:], before[half:], [row - half for row in keep if row >= half])
+        first = self.record(rows[:half], before[:half], [row for row in keep if row < half], masked=masked)
+        second = self.record(rows[half:], before[half:], [row - half for row in keep if row >= half], masked=masked)
         kept = dict(zip(sorted(keep), [*first.pasts, *second.pasts], strict=True))
         return Pending(lambda: joined([first.result(), second.result()]), [kept[row] for row in keep])
 
-    def _recorded_batch(self, rows: Sequence[Tokens], pasts: Sequence[Past], keep: Sequence[int]) -> Pending:
-        forward = self._call.forward(rows, pasts, sorted(keep))
+    def _recorded_batch(
+        self, rows: Sequence[Tokens], pasts: Sequence[Past], keep: Sequence[int], *, masked: bool
+    ) -> Pending:
+        forward = self._call.forward(rows, pasts, sorted(keep), masked=masked)
         with suppress(Complete):  # what comes after the last adapted module matters to pasts alone
             self._run(forward, stop=self._stops and not keep)
         lengths = np.array([len(row) for row in rows])
@@ -221,7 +231,10 @@ class AdaptedModel:
 
     @torch.no_grad()
     def problem_with_pasts(self, token_ids: Sequence[Tokens]) -> str | None:
-        """Say why a prefix that examples share cannot be run once for all of them, or None if it can."""
+        """Say why a prefix that examples share cannot be run once for all of them, or None if it can.
+
+        One that can needs no mask either.
+        """
         return problem_with_pasts(self._run, self._call, self._probe(token_ids), self._tolerance())
 
     def _probe(self, token_ids: Sequence[Tokens]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from loradash_assets.compute.experts import experts_per_token
 from loradash_assets.compute.forecast import Room, recording_bytes
 from loradash_assets.compute.model import has_length_dependent_positions, load_config
 from loradash_assets.compute.recheck import Plain, Sample, share_beyond
-from loradash_assets.compute.recording import RecordingPlan, recorded_example
+from loradash_assets.compute.recording import Forward, RecordingPlan, recorded_example
 from loradash_assets.compute.token_ids import TokenIds
 
 if TYPE_CHECKING:
@@ -167,6 +167,11 @@ class Job:
         batch_tokens = 0 if self._alone else self.recording.batch_tokens
         batches = plan_recording(self.examples, batch_tokens, self.chunk_tokens, share=not answers.obstacle)
         return RecordingPlan.of(self.examples, batches, self.modules, answers.device.partition(":")[0])
+
+    @staticmethod
+    def forward(model: AdaptedModel, answers: Answers) -> Forward:
+        """Return how the model runs a batch: with a mask only where it could not do without."""
+        return partial(model.record, masked=bool(answers.obstacle))
 
     def recheck(
         self, plan: RecordingPlan, target: Path, answers: Answers, plain: Plain | None

@@ -99,10 +99,15 @@ class Body:
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         return Body(model.device, padding, takes_positions, model.config)
 
-    def forward(self, rows: Sequence[Tokens], pasts: Sequence[Past] = (), keep: Sequence[int] = ()) -> Forward:
+    def forward(
+        self, rows: Sequence[Tokens], pasts: Sequence[Past] = (), keep: Sequence[int] = (), *, masked: bool = True
+    ) -> Forward:
         """Return the call for rows (seq,) of tokens, each after its past, that keeps the states of the rows in `keep`.
 
-        Without pasts and without rows to keep it is the plain call, which knows of no cache.
+        Without pasts and without rows to keep it is the plain call, which knows of no cache. One that is not to be
+        `masked` has a cache and, unless there are pasts, no attention mask: own tokens' padding comes after them all.
+        Of that transformers asks nothing that the host would have to wait for the device to know (whether a mask has
+        padding, whether positions are one text's), and PyTorch can take its fastest attention.
         """
         lengths = np.array([len(row) for row in rows])
         mask = np.arange(lengths.max()) < lengths[:, None]  # (batch, seq)
@@ -112,11 +117,12 @@ class Body:
         before = [*pasts] or [NO_PAST] * len(rows)
         past_lengths = np.array([past.length for past in before])
         arguments: dict[str, Any] = {"input_ids": self._moved(ids), "return_dict": True}
-        if not (past_lengths.any() or keep):
+        if masked and not (past_lengths.any() or keep):
             return Forward({**arguments, "attention_mask": real.long(), "use_cache": False}, real, (), ())
         longest = int(past_lengths.max())
-        left = np.arange(longest) >= longest - past_lengths[:, None]  # (batch, longest)
-        arguments["attention_mask"] = self._moved(np.concatenate([left, mask], axis=1)).long()
+        if masked or longest:
+            left = np.arange(longest) >= longest - past_lengths[:, None]  # (batch, longest)
+            arguments["attention_mask"] = self._moved(np.concatenate([left, mask], axis=1)).long()
         if self.takes_positions:  # padding's are its row's last: there may be no further ones
             own = np.minimum(np.arange(mask.shape[1]), lengths[:, None] - 1)
             arguments["position_ids"] = self._moved(past_lengths[:, None] + own)
@@ -239,6 +245,8 @@ def problem_with_pasts(
 ) -> str | None:
     """Say why a model cannot run tokens after a past, or None if it can: its states are the same up to rounding.
 
+    Then it can do without a mask, too: no call is masked here.
+
     `run` makes the call and returns the states, (batch, seq, hidden). `tokens` (n,), n > 4, are run in one piece and
     in three, alone and beside rows whose past is longer, shorter or none. `tolerance` is relative, token by token.
     Windows that are longer than the probe are not probed: there a model relies on transformers' masks.
@@ -262,7 +270,7 @@ def _differences(run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tok
     whole_x, whole_y = run(body.forward([x, y]))
 
     def cut(rows: list[Tokens], pasts: list[Past], keep: list[int]) -> tuple[torch.Tensor, list[Past]]:
-        forward = body.forward(rows, pasts, keep)
+        forward = body.forward(rows, pasts, keep, masked=False)
         return run(forward), forward.kept()
 
     heads, (past_x, past_y) = cut([x[:first], y[:half]], [NO_PAST] * 2, [0, 1])

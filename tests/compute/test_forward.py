@@ -13,6 +13,7 @@ import torch
 from accelerate import dispatch_model
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
@@ -203,10 +204,41 @@ def test_half_precision_models_are_as_exact_as_promised(tmp_path: Path, dtype: s
 def test_padding_never_leaks(tmp_path: Path, name: str) -> None:
     case = _case(tmp_path, CONFIGS[name])
     model = case.model()
-    together = dense(model, EXAMPLES)
     alone = torch.cat([dense(model, [ids]) for ids in EXAMPLES], dim=1)
-    assert bool(((together - alone).norm(dim=1) < 1e-5 * alone.norm(dim=1)).all())
-    assert torch.equal(together, dense(model, EXAMPLES))
+    for masked in (True, False):
+        together = dense(model, EXAMPLES, masked=masked)
+        assert bool(((together - alone).norm(dim=1) < 1e-5 * alone.norm(dim=1)).all())
+        assert torch.equal(together, dense(model, EXAMPLES, masked=masked))
+
+
+class Looks(TorchDispatchMode):
+    """Notes the operations whose result the host must know before it can go on, for which it waits for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.index.Tensor:  # its result's shape is known unless a mask is the index
+            looks = any(index is not None and index.dtype == torch.bool for index in args[1])
+        else:
+            looks = not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(func.tags)
+        if looks:
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "deepseek"])  # kv_b_proj reads pasts, too
+def test_without_a_mask_nothing_waits_for_the_device(tmp_path: Path, name: str) -> None:
+    model = _case(tmp_path, CONFIGS[name]).model()
+    assert model.problem_with_pasts(EXAMPLES) is None
+    with Looks() as looks:
+        pending = [model.record(EXAMPLES, masked=False), model.record(EXAMPLES[:2], keep=[1, 0], masked=False)]
+        pending.append(model.record([ids[:9] for ids in EXAMPLES[3:]], pending[-1].pasts, masked=False))
+    assert looks.found == []
+    with looks:
+        model.record(EXAMPLES)
+    assert set(looks.found) == {"aten._local_scalar_dense.default"}  # whether the mask has any padding
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

@@ -99,7 +99,9 @@ def _examples() -> list[np.ndarray]:
     return rows
 
 
-def _states(model: PreTrainedModel, ids: list[np.ndarray], plan: Plan) -> tuple[list[np.ndarray], list[Forward]]:
+def _states(
+    model: PreTrainedModel, ids: list[np.ndarray], plan: Plan, *, masked: bool
+) -> tuple[list[np.ndarray], list[Forward]]:
     """Run the plan, chunk by chunk with nothing in common, as whoever records does; states of every example."""
     body, states, forwards = Body.of(model, 0), [np.empty(0)] * len(ids), list[Forward]()
     for chunk in plan.chunks:
@@ -108,7 +110,8 @@ def _states(model: PreTrainedModel, ids: list[np.ndarray], plan: Plan) -> tuple[
             segments = [plan.segments[number] for number in run]
             keep = [row for row, number in enumerate(run) if number in plan.parents]
             rows = [ids[segment.example][segment.start : segment.stop] for segment in segments]
-            forwards.append(body.forward(rows, [pasts[segment.parent] for segment in segments], keep))
+            before = [pasts[segment.parent] for segment in segments]
+            forwards.append(body.forward(rows, before, keep, masked=masked))
             result = model(**forwards[-1].arguments)[0]
             for row, number in enumerate(run):
                 computed[number] = result[row][forwards[-1].mask[row]].numpy()
@@ -122,8 +125,11 @@ def _states(model: PreTrainedModel, ids: list[np.ndarray], plan: Plan) -> tuple[
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shared_prefixes_give_the_states_of_each_example_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_prefixes_give_the_states_of_each_example_alone(
+    name: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prefix_tree, "RUN", 2)
     monkeypatch.setattr(batching, "BATCH", 1000)  # few batches, of rows of all lengths
     model, ids = _model(CONFIGS[name], torch.float64), _examples()
@@ -132,7 +138,7 @@ def test_shared_prefixes_give_the_states_of_each_example_alone(name: str, monkey
         plan = plan_recording(ids, batch_tokens, chunk_tokens)
         assert plan.tokens < 0.75 * sum(plan.lengths)
         assert max(len(plan.path(end)) for end in plan.ends) > 2
-        for found, expected in zip(_states(model, ids, plan)[0], alone, strict=True):
+        for found, expected in zip(_states(model, ids, plan, masked=masked)[0], alone, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -156,7 +162,8 @@ def _no_positions(arguments: dict[str, Any]) -> None:
 
 
 def _unmasked(arguments: dict[str, Any]) -> None:
-    arguments["attention_mask"] = torch.ones_like(arguments["attention_mask"])
+    if "attention_mask" in arguments:
+        arguments["attention_mask"] = torch.ones_like(arguments["attention_mask"])
 
 
 def _deaf(arguments: dict[str, Any]) -> None:
@@ -194,7 +201,7 @@ def _problem(model: PreTrainedModel, change: Callable[[dict[str, Any]], None]) -
 def test_without_sharing_the_call_is_the_plain_one() -> None:
     """Models that keep no keys and values run so, and states are the same to the last bit."""
     model, ids = _model(CONFIGS["llama"], torch.float32), _examples()
-    _, forwards = _states(model, ids, plan_recording(ids, 200, 10_000, share=False))
+    _, forwards = _states(model, ids, plan_recording(ids, 200, 10_000, share=False), masked=True)
     for forward in forwards:
         assert set(forward.arguments) == {"input_ids", "attention_mask", "use_cache", "return_dict"}
         assert forward.arguments["use_cache"] is False

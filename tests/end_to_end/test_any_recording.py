@@ -155,16 +155,17 @@ class Noting:
 
     def record(self, rows: Sequence[np.ndarray], pasts: Sequence[_Past | None], keep: Sequence[int]) -> Pending:
         """Record, and note what that should be."""
-        pending = self._model.record(rows, [past and past.of_model for past in pasts], keep)
+        before = [past and past.of_model for past in pasts]
+        pending = self._model.record(rows, before, keep, masked=not self.shares)
         longest = max(map(len, rows))
         real = np.array([at < len(ids) for ids in rows for at in range(longest)])  # (batch * seq,)
         parts = [self._product(module, real) for module in self._modules]
         expected, bounds = (np.concatenate(of_modules) for of_modules in zip(*parts, strict=True))
-        before = [past.tokens if past else () for past in pasts]
-        prefixes = [(*past, *ids[: at + 1]) for past, ids in zip(before, rows, strict=True) for at in range(len(ids))]
+        known = [past.tokens if past else () for past in pasts]
+        prefixes = [(*past, *ids[: at + 1]) for past, ids in zip(known, rows, strict=True) for at in range(len(ids))]
         for column, prefix in enumerate(prefixes):
             self.noted.setdefault(prefix, []).append((expected[:, column], bounds[:, column]))
-        kept = [_Past((*before[row], *rows[row]), past) for row, past in zip(keep, pending.pasts, strict=True)]
+        kept = [_Past((*known[row], *rows[row]), past) for row, past in zip(keep, pending.pasts, strict=True)]
         return Pending(pending.result, kept)
 
     def _product(self, module: AdaptedModule, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

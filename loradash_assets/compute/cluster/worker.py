@@ -25,7 +25,7 @@ from loradash_assets.compute.cluster.shared import Shared
 from loradash_assets.compute.errors import ClusterError, ModelError
 from loradash_assets.compute.job import LIBRARIES, Answers, Job, Recording
 from loradash_assets.compute.model import download_model
-from loradash_assets.compute.recording import RecordingPlan, chunk_file, run_chunk
+from loradash_assets.compute.recording import Forward, RecordingPlan, chunk_file, run_chunk
 from loradash_assets.store import file_digest, fingerprint
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Recorded:
 
 @dataclass(frozen=True)
 class _Warm:
-    """A model and what it records."""
+    """A model, how it runs a batch, and what it records."""
 
     model: AdaptedModel
+    forward: Forward
     plan: RecordingPlan
     shared: Shared
 
@@ -125,7 +126,7 @@ class Worker:
             job = Job.read(recording)
             model = (self._shared_base if task.several else adapted_model)(job)
             answers = job.ask(model)
-            self._warm = _Warm(model, job.plan(answers), shared)
+            self._warm = _Warm(model, job.forward(model, answers), job.plan(answers), shared)
             if model.device.type == "cpu":
                 self._while_alive.close()
                 self._while_alive.enter_context(freed_memory_kept())
@@ -137,7 +138,7 @@ class Worker:
         warm = self._warm
         assert warm is not None
         with self._turn:
-            write = run_chunk(warm.plan, warm.model.record, number)
+            write = run_chunk(warm.plan, warm.forward, number)
         with warm.shared.scratch() as scratch:
             write(Path(scratch))
             file = chunk_file(Path(scratch), number)
