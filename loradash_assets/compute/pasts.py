@@ -104,10 +104,10 @@ class Body:
     ) -> Forward:
         """Return the call for rows (seq,) of tokens, each after its past, that keeps the states of the rows in `keep`.
 
-        Without pasts and without rows to keep it is the plain call, which knows of no cache. One that is not to be
-        `masked` has a cache and, unless there are pasts, no attention mask: own tokens' padding comes after them all.
-        Of that transformers asks nothing that the host would have to wait for the device to know (whether a mask has
-        padding, whether positions are one text's), and PyTorch can take its fastest attention.
+        Without pasts and without rows to keep it may be `masked`: the plain call, which knows of no cache. Any other
+        has a cache and, unless there are pasts, no attention mask: own tokens' padding comes after them all. Of that
+        transformers asks nothing that the host would have to wait for the device to know (whether a mask has padding,
+        whether positions are one text's), and PyTorch can take its fastest attention.
         """
         lengths = np.array([len(row) for row in rows])
         mask = np.arange(lengths.max()) < lengths[:, None]  # (batch, seq)
@@ -120,7 +120,7 @@ class Body:
         if masked and not (past_lengths.any() or keep):
             return Forward({**arguments, "attention_mask": real.long(), "use_cache": False}, real, (), ())
         longest = int(past_lengths.max())
-        if masked or longest:
+        if longest:
             left = np.arange(longest) >= longest - past_lengths[:, None]  # (batch, longest)
             arguments["attention_mask"] = self._moved(np.concatenate([left, mask], axis=1)).long()
         if self.takes_positions:  # padding's are its row's last: there may be no further ones

@@ -23,8 +23,10 @@ from loradash_assets.compute import job
 from loradash_assets.compute.activations import record_activations
 from loradash_assets.compute.catalogue import read_modules
 from loradash_assets.compute.errors import ModelError
+from loradash_assets.compute.forward import AdaptedModel
 from loradash_assets.compute.job import Recording
 from loradash_assets.compute.recording import LayerActivations
+from loradash_assets.compute.routed import Pending
 from tests.projects import save_adapter, save_base, tiny_tokenizer
 from tests.recordings import recording_of
 
@@ -119,6 +121,23 @@ def test_chunks_change_nothing_and_batches_only_the_rounding(recording: Recordin
     assert apart["shares_no_prefixes"] == "recording.share_prefixes is false"
     for values in others:
         np.testing.assert_allclose(values, many, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_batches_have_a_mask_only_where_prefixes_are_not_shared(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: bool
+) -> None:
+    """Without one nothing waits for a GPU (tests/compute/test_forward.py)."""
+    masked: set[bool] = set()
+    record = AdaptedModel.record
+
+    def spy(model: AdaptedModel, *batch: Any, **options: Any) -> Pending:
+        masked.add(options["masked"])
+        return record(model, *batch, **options)
+
+    monkeypatch.setattr(AdaptedModel, "record", spy)
+    _record(replace(recording, share_prefixes=share), tmp_path)
+    assert masked == {not share}
 
 
 KILLED = """
