@@ -15,10 +15,14 @@ Tokens = NDArray[np.integer]
 
 
 class BareForward:
-    """Runs a base model's backbone over all that a plan runs, which must share no prefixes."""
+    """Runs a base model's backbone over all that a plan runs, which must share no prefixes.
 
-    def __init__(self, base: Any, examples: Sequence[Tokens], plan: Plan) -> None:
+    As is usual, a mask says where there is padding, unless it is not `masked`.
+    """
+
+    def __init__(self, base: Any, examples: Sequence[Tokens], plan: Plan, *, masked: bool = True) -> None:
         self._body = base.base_model
+        self._masked = masked
         self._batches = [
             _padded([examples[plan.segments[segment].example] for segment in batch]) for batch in plan.batches
         ]
@@ -27,7 +31,7 @@ class BareForward:
     def __call__(self, upto: int | None = None) -> None:
         """Run all batches, or the first `upto`."""
         for ids, mask in self._batches[:upto]:
-            self._body(input_ids=ids, attention_mask=mask, use_cache=False)
+            self._body(input_ids=ids, attention_mask=mask if self._masked else None, use_cache=False)
 
 
 def _padded(rows: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,9 +4,11 @@
 
 Prefix sharing is off: both run the very same batches, in turns, in this process, which keeps freed memory as recording
 does (`compute/allocator.py`): the bare pass gains by it too. Measured where the adapter is folded into a float32 copy
-of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. Before anything is timed,
-what is recorded of some examples is held to exactness (b) of docs/semantics.md. The file says too how much padding
-there is in the batches of the demo's dataset, in either of its formats.
+of the weights; where that is not allowed, in float32; and in bfloat16, which never folds. The bare pass has the usual
+attention mask, which says where there is padding. Recording does without where a model allows it, as this one does, so
+the bare pass without one takes its turns, too. Before anything is timed, what is recorded of some examples is held to
+exactness (b) of docs/semantics.md. The file says too how much padding there is in the batches of the demo's dataset,
+in either of its formats.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +31,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks import reference
 from benchmarks.bare import BareForward
 from benchmarks.demo import Demo
-from benchmarks.timing import in_turns, write_result
+from benchmarks.timing import Pairs, seconds_in_turns, write_result
 from loradash_assets.compute import forward
 from loradash_assets.compute.allocator import freed_memory_kept
 from loradash_assets.compute.batching import plan_recording
@@ -77,8 +80,10 @@ class Bench:
         self._modules = read_modules(directory)
         base: Any = load_model(self._base, dtype="auto", device=torch.device("cpu"), trust_remote_code=False)
         with nullcontext() if case.folds else patch.object(forward, "fold", lambda *_, **__: False):
-            self._model = AdaptedModel(base, demo.adapter, self._modules)
-        assert (self._model.folded > 0) == (case.folds and case.dtype == "float32")
+            model = AdaptedModel(base, demo.adapter, self._modules)
+        assert (model.folded > 0) == (case.folds and case.dtype == "float32")
+        assert model.problem_with_pasts(examples) is None  # so a recording has no masks
+        self._forward = partial(model.record, masked=False)
         recording = demo.settings.recording
         plain, self.plan = (
             plan_recording(examples, recording.batch_tokens, recording.chunk_tokens, share=shared)
@@ -86,14 +91,15 @@ class Bench:
         )
         self._plan = RecordingPlan.of(examples, self.plan, self._modules)
         self._numbers = count()
-        self.folded = self._model.folded
+        self.folded = model.folded
         self.bare = BareForward(base, examples, plain)
+        self.bare_without_mask = BareForward(base, examples, plain, masked=False)
 
     def record(self) -> Path:
         """Record everything, into a directory of its own."""
         target = self._directory / f"recorded-{next(self._numbers)}"
         target.mkdir()
-        assert record(self._plan, self._model.record, target, lambda _: None) == sum(map(len, self._examples))
+        assert record(self._plan, self._forward, target, lambda _: None) == sum(map(len, self._examples))
         return target
 
     def check(self) -> dict[str, float]:
@@ -146,10 +152,12 @@ def measure(case: Case, demo: Demo, examples: Sequence[np.ndarray], pairs: int) 
     with TemporaryDirectory() as directory, freed_memory_kept():
         bench = Bench(case, demo, examples, Path(directory))
         checked = bench.check()
+        recorded, bare, without_mask = seconds_in_turns([bench.record, bench.bare, bench.bare_without_mask], pairs)
         return {
             "target": case.target,
             "folded_modules": bench.folded,
-            **in_turns(bench.record, bench.bare, pairs).figures(),
+            **Pairs(recorded, bare).figures(),
+            "beside_bare_without_mask": round(Pairs(recorded, without_mask).ratio, 4),
             **checked,
         }
 

@@ -11,7 +11,10 @@ Result = Mapping[str, Any]
 def recording(result: Result) -> list[str]:
     """Recording beside the bare model."""
     rows = [
-        (name, _pairs(case), f"{case['target']:.2f}", case["folded_modules"], case["error_of_worst_feature"])
+        (
+            *(name, _pairs(case), f"{case['target']:.2f}", f"{case['beside_bare_without_mask']:.3f}"),
+            *(case["folded_modules"], case["error_of_worst_feature"]),
+        )
         for name, case in result["cases"].items()
     ]
     paddings = [
@@ -22,10 +25,15 @@ def recording(result: Result) -> list[str]:
     return [
         "Recording every feature of the demo's adapter (rank 1 on 210 modules) to disk, beside the forward pass of the "
         f"*base model's* bare backbone over the very same batches: {result['examples']} examples, {result['tokens']} "
-        "tokens, prefixes not shared, in turns in one process. Before that, what is recorded is held to exactness (b), "
+        "tokens, prefixes not shared, in turns in one process. The bare model is called as usual, with the attention "
+        "mask that says where there is padding. Recording does without one (`docs/large-models.md`), so beside it "
+        "stands what the ratio is to a bare model without one. Before that, what is recorded is held to exactness (b), "
         "feature by feature.",
         "",
-        *_table(("case", "times the bare model", "at most", "modules folded", "worst error, PEFT's = 1"), rows),
+        *_table(
+            ("case", "times the bare model", "at most", "without a mask", "modules folded", "worst error, PEFT's = 1"),
+            rows,
+        ),
         "",
         "Padding in the batches of the demo's dataset, of all tokens that run:",
         "",

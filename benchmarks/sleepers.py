@@ -14,7 +14,7 @@ from loradash_assets.compute.recording import chunk_file
 from loradash_assets.store import file_digest
 
 FILE_BYTES = 100_000
-ANSWERS = Answers("cpu", "float32", 0, prefix_determined=True, obstacle="", write_norms={})
+ANSWERS = Answers("cpu", "float32", 0, prefix_determined=True, obstacle="", masked=False, write_norms={})
 
 
 def seconds_of(chunk: int) -> float:

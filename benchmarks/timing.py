@@ -49,13 +49,19 @@ class Pairs:
 
 def in_turns(measured: Callable[[], object], baseline: Callable[[], object], pairs: int = PAIRS) -> Pairs:
     """Run both once to warm up, then in turns; who is first changes from pair to pair."""
-    measured()
-    baseline()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for pair in range(pairs):
-        for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            seconds[which].append(_seconds((measured, baseline)[which]))
-    return Pairs(*seconds)
+    return Pairs(*seconds_in_turns([measured, baseline], pairs))
+
+
+def seconds_in_turns(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Run each once to warm up, then in turns; who is first changes from round to round. (runs, rounds)."""
+    for run in runs:
+        run()
+    seconds: list[list[float]] = [[] for _ in runs]
+    for first in range(rounds):
+        for turn in range(len(runs)):
+            which = (first + turn) % len(runs)
+            seconds[which].append(_seconds(runs[which]))
+    return seconds
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -55,7 +55,8 @@ class Recording:
 class Answers:
     """What only the loaded model can say of a recording, in JSON's types.
 
-    `obstacle` is why prefixes that examples share cannot run once for all of them, or empty.
+    `obstacle` is why prefixes that examples share do not run once for all of them, or empty. `masked` says whether
+    a mask must tell the model where there is padding.
     """
 
     device: str
@@ -63,6 +64,7 @@ class Answers:
     folded: int
     prefix_determined: bool
     obstacle: str
+    masked: bool
     write_norms: dict[str, list[float]]
 
     def lines(self) -> list[str]:
@@ -142,25 +144,23 @@ class Job:
     def ask(self, model: AdaptedModel) -> Answers:
         """Ask the model what the plan and the result need to know of it."""
         same_contexts = not self._alone and model.is_prefix_determined(self.examples)
+        if same_contexts:
+            problem = model.problem_with_pasts(self.examples) or ""
+        else:
+            problem = "activations depend on more than the tokens before"
         return Answers(
             device=str(model.device),
             dtype=model.dtype,
             folded=model.folded,
             prefix_determined=same_contexts,
-            obstacle=self._obstacle(model, same_contexts=same_contexts) or "",
+            obstacle=problem if self.recording.share_prefixes else "recording.share_prefixes is false",
+            masked=bool(problem),
             write_norms=model.write_norms(),
         )
 
     @property
     def _alone(self) -> bool:
         return has_length_dependent_positions(self.config)
-
-    def _obstacle(self, model: AdaptedModel, *, same_contexts: bool) -> str | None:
-        if not self.recording.share_prefixes:
-            return "recording.share_prefixes is false"
-        if not same_contexts:
-            return "activations depend on more than the tokens before"
-        return model.problem_with_pasts(self.examples)
 
     def plan(self, answers: Answers) -> RecordingPlan:
         """Return what is recorded in which batches and chunks."""
@@ -171,7 +171,7 @@ class Job:
     @staticmethod
     def forward(model: AdaptedModel, answers: Answers) -> Forward:
         """Return how the model runs a batch: with a mask only where it could not do without."""
-        return partial(model.record, masked=bool(answers.obstacle))
+        return partial(model.record, masked=answers.masked)
 
     def recheck(
         self, plan: RecordingPlan, target: Path, answers: Answers, plain: Plain | None

@@ -17,7 +17,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Phi3Config, PretrainedConfig
+from transformers import AutoModelForCausalLM, MambaConfig, Phi3Config, PretrainedConfig
 
 from loradash_assets.compute import job
 from loradash_assets.compute.activations import record_activations
@@ -123,11 +123,7 @@ def test_chunks_change_nothing_and_batches_only_the_rounding(recording: Recordin
         np.testing.assert_allclose(values, many, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_batches_have_a_mask_only_where_prefixes_are_not_shared(
-    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: bool
-) -> None:
-    """Without one nothing waits for a GPU (tests/compute/test_forward.py)."""
+def _masked(recording: Recording, target: Path, monkeypatch: pytest.MonkeyPatch) -> set[bool]:
     masked: set[bool] = set()
     record = AdaptedModel.record
 
@@ -136,8 +132,25 @@ def test_batches_have_a_mask_only_where_prefixes_are_not_shared(
         return record(model, *batch, **options)
 
     monkeypatch.setattr(AdaptedModel, "record", spy)
-    _record(replace(recording, share_prefixes=share), tmp_path)
-    assert masked == {not share}
+    _record(recording, target)
+    return masked
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_batches_have_no_mask_where_the_model_can_do_without(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: bool
+) -> None:
+    """Without one nothing waits for a GPU (tests/compute/test_forward.py)."""
+    assert _masked(replace(recording, share_prefixes=share), tmp_path, monkeypatch) == {False}
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_batches_have_a_mask_where_the_model_keeps_no_keys_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: bool
+) -> None:
+    config = MambaConfig(vocab_size=len(tiny_tokenizer()), hidden_size=16, num_hidden_layers=2, state_size=4)
+    recording = replace(_prepare(tmp_path, config, target_modules=["in_proj", "x_proj"]), share_prefixes=share)
+    assert _masked(recording, tmp_path / "out", monkeypatch) == {True}
 
 
 KILLED = """
