@@ -17,7 +17,7 @@ Tokens = NDArray[np.integer]
 class BareForward:
     """Runs a base model's backbone over all that a plan runs, which must share no prefixes.
 
-    As is usual, a mask says where there is padding, unless it is not `masked`.
+    A mask says where there is padding, as is usual; if they are not `masked`, batches go without one.
     """
 
     def __init__(self, base: Any, examples: Sequence[Tokens], plan: Plan, *, masked: bool = True) -> None:
