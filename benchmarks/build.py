@@ -99,6 +99,9 @@ def compare(scratch: Path, rows: int, pairs: int) -> dict[str, Any]:
         "rows": rows,
         "tokens": tokens,
         **found.figures(),
+        "seconds_of_pairs": [
+            [round(seconds, 2) for seconds in pair] for pair in zip(found.measured, found.baseline, strict=True)
+        ],
         "median_parts_seconds": _medians([each.parts for each in builds]),
         "second_build_seconds": round(second_build(builds[-1].project, rows), 3),
     }

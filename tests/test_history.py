@@ -9,11 +9,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy import Engine, event
 
 from loradash_assets.history import kept_open
 from loradash_assets.run import history_home
+
+DATA_VERSION = "seven"
 
 
 @dg.op
@@ -29,6 +32,13 @@ def second(number: int) -> int:
 @dg.job
 def two_steps() -> None:
     second(first())
+
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("positive", asset="number")])
+def number() -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        check_results=[dg.AssetCheckResult(passed=True)], data_version=dg.DataVersion(DATA_VERSION)
+    )
 
 
 @pytest.fixture
@@ -85,6 +95,26 @@ def test_a_file_is_opened_once_for_a_run_and_the_disk_is_not_waited_for(
     opened.clear()
     run = two_steps.execute_in_process(instance=instance)
     assert opened.count(f"{run.run_id}.db") > 10
+
+
+def test_what_the_history_says_of_assets_and_checks_is_written_without_opening_its_index_again(
+    instance: dg.DagsterInstance, tmp_path: Path, opened: list[str]
+) -> None:
+    for _ in range(2):  # into a new history, and into one that knows the asset
+        opened.clear()
+        with kept_open(instance):
+            run = dg.materialize([number], instance=instance)
+            assert opened.count("index.db") <= 3, opened  # and once each to see if two tables are there
+        with dg.DagsterInstance.from_config(str(tmp_path)) as other:
+            event = other.get_latest_materialization_event(number.key)
+            assert event is not None
+            assert event.run_id == run.run_id
+            assert event.asset_materialization is not None
+            assert (event.asset_materialization.tags or {})[DATA_VERSION_TAG] == DATA_VERSION
+            check = dg.AssetCheckKey(number.key, "positive")
+            (evaluated,) = other.event_log_storage.get_asset_check_execution_history(check, limit=1)
+            assert evaluated.run_id == run.run_id
+            assert evaluated.status.value == "SUCCEEDED"
 
 
 def test_the_file_that_the_ui_watches_changes_with_every_event(instance: dg.DagsterInstance) -> None:

@@ -29,7 +29,15 @@ from loradash_assets.compute.errors import AdapterError, ModelError
 from loradash_assets.compute.experts import NO_EXPERT, experts_of
 from loradash_assets.compute.features import ADAPTER_NAME, AdaptedModule
 from loradash_assets.compute.model import max_positions
-from loradash_assets.compute.pasts import NO_PAST, Body, Forward, Past, Tokens, problem_with_pasts
+from loradash_assets.compute.pasts import (
+    NO_PAST,
+    TOLERANCE_IN_BATCH,
+    Body,
+    Forward,
+    Past,
+    Tokens,
+    problem_with_pasts,
+)
 from loradash_assets.compute.readings import Complete, Readings
 from loradash_assets.compute.recheck import Plain, plain_pass
 from loradash_assets.compute.routed import Pending, Recorded, joined
@@ -42,7 +50,6 @@ TRIAL_TOKENS = 16  # their outputs are enough to know a module's mean error with
 PROBE_TOKENS = 16
 PROBE_TOLERANCE = {torch.bfloat16: 5e-2, torch.float16: 1e-2}  # relative; 1e-4 for wider types
 OUT_OF_MEMORY = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "not enough memory")
-PROBE_TOLERANCE_IN_BATCH = 1e-3  # rows of one batch go through the same kernels, whatever the dtype
 
 
 class AdaptedModel:
@@ -217,16 +224,14 @@ class AdaptedModel:
         """Whether a token's states depend on the tokens up to it and nothing else, up to rounding.
 
         Runs one prefix alone, and again in a batch of two longer examples that go on differently. Only then may equal
-        prefixes be counted as one context.
+        prefixes be counted as one context. No `problem_with_pasts` says the same.
         """
-        tokens = self._probe(token_ids)
-        length = max(1, len(tokens) // 2)
-        other = np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary])
+        tokens, other, length = self._probe(token_ids)
         alone = _finite(self._run(self._call.forward([tokens[:length]]))[0])  # (length, hidden)
         first, second = _finite(self._run(self._call.forward([tokens, other]))[:, :length])
         return bool(
             (alone - first).norm() <= self._tolerance() * alone.norm()
-            and (first - second).norm() <= PROBE_TOLERANCE_IN_BATCH * alone.norm()
+            and (first - second).norm() <= TOLERANCE_IN_BATCH * alone.norm()
         )
 
     @torch.no_grad()
@@ -235,10 +240,14 @@ class AdaptedModel:
 
         One that can needs no mask either.
         """
-        return problem_with_pasts(self._run, self._call, self._probe(token_ids), self._tolerance())
+        tokens, other, _ = self._probe(token_ids)
+        return problem_with_pasts(self._run, self._call, tokens, other, self._tolerance())
 
-    def _probe(self, token_ids: Sequence[Tokens]) -> NDArray[np.int64]:
-        return np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions)).astype(np.int64)
+    def _probe(self, token_ids: Sequence[Tokens]) -> tuple[Tokens, Tokens, int]:
+        """Two rows of tokens, (n,) each, and how many they have in common at the start: half of them."""
+        tokens = np.resize(np.concatenate([*token_ids]), min(2 * PROBE_TOKENS, self._positions)).astype(np.int64)
+        length = max(1, len(tokens) // 2)
+        return tokens, np.concatenate([tokens[:length], (tokens[length:] + 1) % self._vocabulary]), length
 
     def _tolerance(self) -> float:
         return PROBE_TOLERANCE.get(self._peft.dtype, 1e-4)

@@ -143,11 +143,10 @@ class Job:
 
     def ask(self, model: AdaptedModel) -> Answers:
         """Ask the model what the plan and the result need to know of it."""
-        same_contexts = not self._alone and model.is_prefix_determined(self.examples)
-        if same_contexts:
-            problem = model.problem_with_pasts(self.examples) or ""
-        else:
-            problem = "activations depend on more than the tokens before"
+        more = "activations depend on more than the tokens before"
+        problem = more if self._alone else model.problem_with_pasts(self.examples) or ""
+        same_contexts = not problem or (not self._alone and model.is_prefix_determined(self.examples))
+        problem = problem if same_contexts else more
         return Answers(
             device=str(model.device),
             dtype=model.dtype,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Tokens = NDArray[np.integer]
 
+TOLERANCE_IN_BATCH = 1e-3  # relative; rows of one batch go through the same kernels, whatever the dtype
 KEYS_AND_VALUES = {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}  # a dummy's are those of a layer before it
 
 
@@ -241,33 +242,47 @@ def _states(cache: Any, tokens: int) -> States:
 
 
 def problem_with_pasts(
-    run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tokens, tolerance: float
+    run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tokens, other: Tokens, tolerance: float
 ) -> str | None:
     """Say why a model cannot run tokens after a past, or None if it can: its states are the same up to rounding.
 
-    Then it can do without a mask, too: no call is masked here.
+    Then they depend on the tokens up to their own and nothing else; and the model can do without a mask, too: no call
+    but that of the one piece is masked here.
 
     `run` makes the call and returns the states, (batch, seq, hidden). `tokens` (n,), n > 4, are run in one piece and
-    in three, alone and beside rows whose past is longer, shorter or none. `tolerance` is relative, token by token.
-    Windows that are longer than the probe are not probed: there a model relies on transformers' masks.
+    in three, alone and beside rows whose past is longer, shorter or none; `other` (n,) is the same in its first half
+    and goes on differently. `tolerance` is relative, token by token. Windows that are longer than the probe are not
+    probed: there a model relies on transformers' masks.
     """
     try:
         if others := {type(layer) for layer in DynamicCache(config=body.config).layers} - KEYS_AND_VALUES:
             return f"it has layers of another kind: {', '.join(sorted(kind.__name__ for kind in others))}"
-        worst = max(_differences(run, body, tokens))
+        whole = run(body.forward([tokens, other, _rotated(tokens)]))
+        half = len(tokens) // 2
+        later = _difference(whole[1, :half], whole[0, :half])
+        worst = max(_differences(run, body, tokens, whole[0], whole[2]))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a model's own code may raise anything when it is handed a cache that it did not make
         return f"{type(error).__name__}: {error}"
-    if not worst <= tolerance:  # NaN is a problem too
+    if not later <= TOLERANCE_IN_BATCH:  # NaN is a problem too
+        return f"other tokens after them change its states by {later:.1g} of themselves"
+    if not worst <= tolerance:
         return f"after a past its states differ by {worst:.1g} of themselves"
     return None
 
 
-def _differences(run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tokens) -> list[float]:
-    x, y = tokens, np.concatenate([tokens[len(tokens) // 4 :], tokens[:1]])
+def _rotated(tokens: Tokens) -> Tokens:
+    """Tokens that begin elsewhere, and fewer."""
+    return np.concatenate([tokens[len(tokens) // 4 :], tokens[:1]])
+
+
+def _differences(
+    run: Callable[[Forward], torch.Tensor], body: Body, x: Tokens, whole_x: torch.Tensor, whole_y: torch.Tensor
+) -> list[float]:
+    """By how much states in pieces differ from those in one piece, of tokens x and of x rotated."""
+    y = _rotated(x)
     first, second, half = len(x) // 4, 2 * len(x) // 3, len(y) // 2
-    whole_x, whole_y = run(body.forward([x, y]))
 
     def cut(rows: list[Tokens], pasts: list[Past], keep: list[int]) -> tuple[torch.Tensor, list[Past]]:
         forward = body.forward(rows, pasts, keep, masked=False)
@@ -278,7 +293,7 @@ def _differences(run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tok
     beside, _ = cut([y, x[second:], y[half:]], [NO_PAST, nested, past_y], [])
     alone, _ = cut([x[second:]], [nested], [])
     return [
-        _difference(part[: len(whole)], whole)
+        _worst_difference(part[: len(whole)], whole)
         for part, whole in (
             (heads[0], whole_x[:first]),
             (heads[1], whole_y[:half]),
@@ -292,7 +307,12 @@ def _differences(run: Callable[[Forward], torch.Tensor], body: Body, tokens: Tok
     ]
 
 
-def _difference(part: torch.Tensor, whole: torch.Tensor) -> float:
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """‖difference‖ / ‖states‖ of all tokens together: (tokens, hidden) each."""
+    return float((one.float() - other.float()).norm() / other.float().norm())
+
+
+def _worst_difference(part: torch.Tensor, whole: torch.Tensor) -> float:
     """The largest ‖difference‖ / ‖state‖ of a token: (tokens, hidden) each."""
     part, whole = part.float(), whole.float()
     return float(((part - whole).norm(dim=-1) / whole.norm(dim=-1)).max())

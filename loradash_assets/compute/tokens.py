@@ -139,6 +139,8 @@ def _own_characters(text: str, offsets: Offsets, token_strings: Sequence[str]) -
     Unigram gives every byte of an unknown stretch the range of the whole stretch; where the bytes are that
     stretch's own (not a normaliser's), each gets its own character's range.
     """
+    if not any(map(_FALLBACK.fullmatch, token_strings)):
+        return offsets
     precise: list[tuple[int, int]] = []
     for (start, end), run in groupby(range(len(offsets)), key=lambda i: (offsets[i][0], offsets[i][1])):
         pieces = [token_strings[i] for i in run]

@@ -280,7 +280,24 @@ def test_a_model_that_sees_later_tokens_is_not_prefix_determined(tmp_path: Path,
         return (), {**kwargs, "attention_mask": mask}
 
     base.base_model.register_forward_pre_hook(see_everything, with_kwargs=True)
-    assert not AdaptedModel(base, case.adapter, case.modules).is_prefix_determined(EXAMPLES)
+    model = AdaptedModel(base, case.adapter, case.modules)
+    assert not model.is_prefix_determined(EXAMPLES)
+    assert model.problem_with_pasts(EXAMPLES)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_sees_a_little_of_later_tokens_shares_no_prefixes(tmp_path: Path, dtype: str) -> None:
+    """Less than bfloat16's rounding: two rows of one batch show it all the same, and rows in pieces would not."""
+    case = _case(tmp_path, CONFIGS["llama"])
+    base = case.load(dtype)
+
+    def leak(_: torch.nn.Module, __: object, states: torch.Tensor) -> torch.Tensor:
+        return states + 0.02 * states.mean(dim=1, keepdim=True)
+
+    base.model.norm.register_forward_hook(leak)
+    model = AdaptedModel(base, case.adapter, case.modules)
+    assert not model.is_prefix_determined(EXAMPLES)
+    assert "other tokens after them change its states" in str(model.problem_with_pasts(EXAMPLES))
 
 
 def test_a_model_that_depends_on_the_length_is_not_prefix_determined(tmp_path: Path) -> None:

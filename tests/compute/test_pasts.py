@@ -193,8 +193,9 @@ def _problem(model: PreTrainedModel, change: Callable[[dict[str, Any]], None]) -
             change(arguments)
         return model(**arguments)[0]
 
-    tokens = np.random.default_rng(1).integers(3, VOCABULARY, 32)
-    return problem_with_pasts(run, Body.of(model, 0), tokens, 1e-4)
+    tokens, others = np.random.default_rng(1).integers(3, VOCABULARY, (2, 32))
+    others[:16] = tokens[:16]
+    return problem_with_pasts(run, Body.of(model, 0), tokens, others, 1e-4)
 
 
 @torch.inference_mode()
