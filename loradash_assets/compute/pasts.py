@@ -289,20 +289,17 @@ def _differences(
         return run(forward), forward.kept()
 
     heads, (past_x, past_y) = cut([x[:first], y[:half]], [NO_PAST] * 2, [0, 1])
-    middles, (nested,) = cut([y[half:], x[first:second]], [past_y, past_x], [1])
+    middle, (nested,) = cut([x[first:second]], [past_x], [0])
     beside, _ = cut([y, x[second:], y[half:]], [NO_PAST, nested, past_y], [])
-    alone, _ = cut([x[second:]], [nested], [])
     return [
         _worst_difference(part[: len(whole)], whole)
         for part, whole in (
             (heads[0], whole_x[:first]),
             (heads[1], whole_y[:half]),
-            (middles[0], whole_y[half : len(y)]),
-            (middles[1], whole_x[first:second]),
+            (middle[0], whole_x[first:second]),
             (beside[0], whole_y[: len(y)]),
             (beside[1], whole_x[second:]),
             (beside[2], whole_y[half : len(y)]),
-            (alone[0], whole_x[second:]),
         )
     ]
 
