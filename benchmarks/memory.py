@@ -161,16 +161,22 @@ def _stand_in(features: int) -> Forward:
 
 
 def _tables(size: Size, directory: Path) -> None:
+    """Several layers at once, as a build makes them."""
     from loradash_assets.compute.layers import write_layer_tables
+    from loradash_assets.compute.parallel import in_order
     from loradash_assets.compute.prompt_tokens import PromptTokens
     from loradash_assets.compute.tables import TableOptions
 
     _write_catalogue(size, directory)
     tokens = PromptTokens.read(directory / "prompts.parquet")
-    for layer in range(size.layers):
+
+    def make(layer: int, check: Callable[[], None]) -> None:
         target = directory / f"layer_{layer:02d}"
         target.mkdir()
-        write_layer_tables(layer, directory, directory / "chunks", tokens, target, TableOptions(), {}, ())
+        write_layer_tables(layer, directory, directory / "chunks", tokens, target, TableOptions(), {}, (), check)
+
+    for _ in in_order(make, range(size.layers)):
+        pass
 
 
 def _coactivation(size: Size, directory: Path) -> None:

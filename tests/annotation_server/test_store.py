@@ -147,7 +147,7 @@ def test_who_saves_again_and_again_beside_others_is_waited_for(store: Store) -> 
         for number in range(rounds):
             save(store, key, f"draft {number}")
 
-    with watched(lambda _, name: time.sleep(0.1 if name == "fsync" else 0.0)) as calls:
+    with watched(lambda _, name: time.sleep(0.3 if name == "fsync" else 0.0)) as calls:
         with ThreadPoolExecutor(people) as pool:
             list(pool.map(write, map(str, range(people))))
         commits = calls.calls.count("replace")
