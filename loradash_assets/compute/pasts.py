@@ -257,10 +257,10 @@ def problem_with_pasts(
     try:
         if others := {type(layer) for layer in DynamicCache(config=body.config).layers} - KEYS_AND_VALUES:
             return f"it has layers of another kind: {', '.join(sorted(kind.__name__ for kind in others))}"
-        whole = run(body.forward([tokens, other, _rotated(tokens)]))
-        half = len(tokens) // 2
-        later = _difference(whole[1, :half], whole[0, :half])
-        worst = max(_differences(run, body, tokens, whole[0], whole[2]))
+        x, y, half = tokens, np.concatenate([tokens[len(tokens) // 4 :], tokens[:1]]), len(tokens) // 2
+        whole_x, whole_other, whole_y = run(body.forward([x, other, y]))
+        later = _difference(whole_other[:half], whole_x[:half])
+        worst = max(_differences(run, body, (x, whole_x), (y, whole_y)))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a model's own code may raise anything when it is handed a cache that it did not make
@@ -272,16 +272,14 @@ def problem_with_pasts(
     return None
 
 
-def _rotated(tokens: Tokens) -> Tokens:
-    """Tokens that begin elsewhere, and fewer."""
-    return np.concatenate([tokens[len(tokens) // 4 :], tokens[:1]])
-
-
 def _differences(
-    run: Callable[[Forward], torch.Tensor], body: Body, x: Tokens, whole_x: torch.Tensor, whole_y: torch.Tensor
+    run: Callable[[Forward], torch.Tensor],
+    body: Body,
+    one: tuple[Tokens, torch.Tensor],
+    other: tuple[Tokens, torch.Tensor],
 ) -> list[float]:
-    """By how much states in pieces differ from those in one piece, of tokens x and of x rotated."""
-    y = _rotated(x)
+    """By how much states in pieces differ from those in one piece, of two rows' tokens, given with the latter."""
+    (x, whole_x), (y, whole_y) = one, other
     first, second, half = len(x) // 4, 2 * len(x) // 3, len(y) // 2
 
     def cut(rows: list[Tokens], pasts: list[Past], keep: list[int]) -> tuple[torch.Tensor, list[Past]]:
@@ -289,17 +287,17 @@ def _differences(
         return run(forward), forward.kept()
 
     heads, (past_x, past_y) = cut([x[:first], y[:half]], [NO_PAST] * 2, [0, 1])
-    middle, (nested,) = cut([x[first:second]], [past_x], [0])
-    beside, _ = cut([y, x[second:], y[half:]], [NO_PAST, nested, past_y], [])
+    middles, (nested,) = cut([y, x[first:second], y[half:]], [NO_PAST, past_x, past_y], [1])
+    alone, _ = cut([x[second:]], [nested], [])
     return [
         _worst_difference(part[: len(whole)], whole)
         for part, whole in (
             (heads[0], whole_x[:first]),
             (heads[1], whole_y[:half]),
-            (middle[0], whole_x[first:second]),
-            (beside[0], whole_y[: len(y)]),
-            (beside[1], whole_x[second:]),
-            (beside[2], whole_y[half : len(y)]),
+            (middles[0], whole_y[: len(y)]),
+            (middles[1], whole_x[first:second]),
+            (middles[2], whole_y[half : len(y)]),
+            (alone[0], whole_x[second:]),
         )
     ]
 
